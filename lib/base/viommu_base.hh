@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// lib/base (L0): the words every other library speaks.
+///
+///   Iova, Gpa, Uva     addresses that cannot be mixed up        address.hh
+///   IovaRange, GpaRange  inclusive [first, last]                address.hh
+///   EndpointId, DomainId  the spec's 32-bit names               address.hh
+///   Access             read, write, MMIO                        address.hh
+///   Status             the spec's VIRTIO_IOMMU_S_* codes        status.hh
+///   Result<T>          a value, or an Error for the operator    result.hh
+///   le<T>              little-endian bytes in a wire structure  endian.hh
+///   Counter            one writer, any number of readers        counter.hh
+#pragma once
+
+#include "address.hh"
+#include "counter.hh"
+#include "endian.hh"
+#include "result.hh"
+#include "status.hh"

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "layout.hh"
+#include "viommu_base.hh"
+
+namespace viommu::table {
+
+/// What a guest's table can hold. Fixed when it is created.
+struct Geometry {
+    unsigned granule_lg2 = 12;                            ///< smallest page, log2 bytes; >= 12
+    IovaRange input{{0}, {(uint64_t{1} << 48) - 1}};      ///< IOVAs that can be mapped
+    uint32_t max_endpoints = 256;
+    uint32_t max_domains = 1024;                          ///< quota
+    uint64_t max_mappings = 1u << 20;                     ///< quota, over all domains of the guest
+    uint64_t arena_bytes = uint64_t{64} << 20;            ///< address space; memory is used as touched
+    unsigned max_readers = 64;                            ///< concurrent Readers
+};
+
+/// An arena mapped into this process, as a reader needs it: values copied out of the header once,
+/// so that nothing in shared memory can change them later.
+struct View {
+    const std::byte* base = nullptr;
+    const ArenaHeader* header = nullptr;
+    unsigned granule_lg2 = 0;
+    unsigned levels = 0;
+    uint64_t input_last = 0;
+
+    const Node* node(uint64_t offset) const noexcept {
+        return reinterpret_cast<const Node*>(base + offset);
+    }
+};
+
+/// The shared memory object: a memfd, laid out and mapped read-write by its one writer.
+class Arena {
+  public:
+    /// Errors: a geometry that cannot be (says which value and the limit), memfd or mmap failure.
+    static Result<Arena> create(const Geometry& geometry);
+    Arena(Arena&& other) noexcept;
+    Arena& operator=(Arena&&) = delete;
+    ~Arena();
+
+    ArenaHeader& header() noexcept { return *reinterpret_cast<ArenaHeader*>(base_); }
+    const ArenaHeader& header() const noexcept {
+        return *reinterpret_cast<const ArenaHeader*>(base_);
+    }
+    EndpointSlot* endpoints() noexcept;
+    DomainSlot* domains() noexcept;
+    Node* node(uint64_t offset) noexcept { return reinterpret_cast<Node*>(base_ + offset); }
+    View view() const noexcept;
+    /// The shared memory object, for other processes to map read-only.
+    int fd() const noexcept { return fd_; }
+
+  private:
+    Arena(int fd, std::byte* base, uint64_t bytes) : fd_(fd), base_(base), bytes_(bytes) {}
+    int fd_;
+    std::byte* base_;
+    uint64_t bytes_;
+};
+
+}  // namespace viommu::table

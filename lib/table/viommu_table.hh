@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// lib/table (L1): domains, endpoints and their mappings in one shared arena; one writer, many
+/// readers.
+///
+/// A domain is a radix tree shaped like an IOMMU page table: 512 entries per node, leaves at any
+/// level, one 8-byte atomic store per entry. Marks in the leaves say where mappings begin and end,
+/// so the spec's UNMAP rule (never split a mapping) needs no second index.
+///
+/// Theorem: the writer unpublishes first, then starts a grace period, and answers the guest only
+/// when every reader that was inside a section at that time has left it. Nodes are reused only after
+/// the same wait. So a reader inside a section may follow any entry that it finds, and a translation
+/// never outlives the answer to its UNMAP. doc/ordering.md has the argument, pair by pair.
+///
+///   layout.hh    the bytes of the arena
+///   arena.hh     the shared memory object, and a read-only View of it
+///   readers.hh   who is inside a section (rte_rcu_qsbr)
+///   table.hh     the writer
+///
+/// Cost: translate walks at most `levels` nodes (4 for 48-bit input at 4 KiB granules, 2 for a 1 GiB
+/// aperture). Memory: 8 bytes per mapped granule, one 4 KiB node per 512 of them; 8 bytes per 2 MiB
+/// or 1 GiB stretch that a single mapping covers.
+#pragma once
+
+#include "arena.hh"
+#include "layout.hh"
+#include "readers.hh"
+#include "table.hh"

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "viommu_virtq.hh"
+
+namespace viommu::vhost {
+
+/// A virtio device behind a vhost-user socket. Threads: librte_vhost's event thread.
+class Handler {
+  public:
+    enum class Stop {
+        kDisabled,      ///< SET_VRING_ENABLE(0): pause
+        kGetBase,       ///< GET_VRING_BASE: the guest reset the device, or the VM stopped
+        kReconfigured,  ///< a message that changes the memory or this queue; starts again after it
+        kDisconnected,  ///< the frontend is gone; guest memory is still mapped during the call
+    };
+
+    virtual ~Handler() = default;
+
+    /// Device feature bits offered; the Socket adds the transport's (26, 30).
+    virtual uint64_t features() const = 0;
+    virtual uint16_t num_queues() const = 0;
+    /// True: ring addresses and SET_FEATURES bit 33 are this device's business; librte_vhost is
+    /// shown neither, so that it never looks at (or translates) ring memory.
+    virtual bool translates() const = 0;
+
+    virtual void connected() {}
+    /// After every queue has been stopped with Stop::kDisconnected.
+    virtual void disconnected() {}
+
+    /// SET_FEATURES, transport bits included, as the frontend sent them. No queue is running.
+    virtual void features_acked(uint64_t features) = 0;
+
+    /// Fill `out` from configuration space; bytes beyond the structure read as zero.
+    virtual void config_read(uint32_t offset, std::span<std::byte> out) = 0;
+    virtual void config_write(uint32_t offset, std::span<const std::byte> in) = 0;
+
+    /// A new memory table. No queue is running. Kept alive by the Handler as long as it needs it;
+    /// but the memory itself is gone after the next memory_changed() or disconnected().
+    virtual void memory_changed(std::shared_ptr<const virtq::MemoryMap> memory) = 0;
+
+    /// The queue has size, addresses, kick, is enabled, and there is a memory table.
+    virtual void queue_started(const virtq::Vring& vring) = 0;
+    /// Returns the index of the next available-ring entry to be processed. On return no thread
+    /// touches the ring, guest memory through it, or its fds.
+    virtual uint16_t queue_stopped(uint16_t index, Stop why) = 0;
+};
+
+}  // namespace viommu::vhost

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// lib/vhost (L4): glue to librte_vhost, and the only place that includes rte_vhost.h.
+///
+/// A Socket is one vhost-user server socket that accepts one frontend at a time. It turns the
+/// protocol into calls of a Handler: a virtio device that sees features, configuration space,
+/// memory and queues, and never a message.
+///
+/// All calls of all Handlers come from librte_vhost's one event thread, one at a time. They must
+/// not wait for another frontend's message.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "handler.hh"
+
+namespace viommu::vhost {
+
+class Socket {
+  public:
+    /// Create the socket file (mode 0600; a stale one is replaced) and start to listen.
+    /// `handler` must outlive the Socket. EAL must have been initialised.
+    /// Errors: says which path and why.
+    static Result<std::unique_ptr<Socket>> listen(const std::string& path, Handler& handler);
+    /// Closes the connection, if there is one (queues are stopped first), and removes the file.
+    ~Socket();
+    Socket(const Socket&) = delete;
+    Socket& operator=(const Socket&) = delete;
+
+    const std::string& path() const;
+    /// Connections refused because one was there already. Threads: any.
+    uint64_t refused_connections() const;
+
+  private:
+    struct Impl;
+    explicit Socket(std::unique_ptr<Impl>);
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace viommu::vhost

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <cstdint>
+
+namespace viommu::virtq {
+
+/// A queue as a vhost-user frontend described it. Addresses are exactly what SET_VRING_ADDR said:
+/// UVAs, or IOVAs when the frontend knows about the IOMMU. File descriptors belong to the transport
+/// and stay open while the queue is running.
+struct Vring {
+    uint16_t index = 0;
+    uint32_t size = 0;   ///< entries; a power of two, at most 32768
+    uint64_t desc = 0;
+    uint64_t avail = 0;
+    uint64_t used = 0;
+    uint16_t base = 0;   ///< SET_VRING_BASE
+    int kick_fd = -1;    ///< eventfd the guest signals; -1: poll
+    int call_fd = -1;    ///< eventfd we signal; -1: the guest polls
+};
+
+}  // namespace viommu::virtq

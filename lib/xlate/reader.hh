@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <algorithm>
+
+#include "fault_queue.hh"
+#include "viommu_table.hh"
+
+namespace viommu::xlate {
+
+/// The outcome of one translation: `bytes` bytes from the asked address on lie at `gpa`, or a fault
+/// (bytes == 0). Two registers.
+class Translation {
+  public:
+    static constexpr Translation to(Gpa gpa, uint64_t bytes) { return {gpa.value, bytes}; }
+    static constexpr Translation faulted(FaultReason why) { return {uint64_t(why), 0}; }
+
+    explicit constexpr operator bool() const { return bytes_ != 0; }
+    constexpr Gpa gpa() const { return {word_}; }
+    /// Contiguous in guest-physical memory, at most what was asked for.
+    constexpr uint64_t bytes() const { return bytes_; }
+    /// Only when there is no translation.
+    constexpr FaultReason fault() const { return FaultReason(word_); }
+
+  private:
+    constexpr Translation(uint64_t word, uint64_t bytes) : word_(word), bytes_(bytes) {}
+    uint64_t word_;
+    uint64_t bytes_;
+};
+
+/// One thread's view of one endpoint. See viommu_xlate.hh for the contract.
+/// Threads: created and destroyed by a control thread while no section is open; everything else by
+/// the one thread that owns it.
+class Reader {
+  public:
+    /// Errors: the endpoint is not in `table`; the table has no reader slot left.
+    static Result<Reader> create(table::Table& table, FaultQueue& faults, EndpointId endpoint);
+    Reader(Reader&& other) noexcept;
+    Reader& operator=(Reader&&) = delete;
+    ~Reader();
+
+    void enter() noexcept {
+        table_->readers().enter(slot_);
+        route_ = endpoint_->route.load(std::memory_order_acquire);  // R2 pairs W2
+        generation_ = view_.header->generation.load(std::memory_order_acquire);  // R3 pairs W3
+        cached_tag_ = kNoTag;
+    }
+    void leave() noexcept { table_->readers().leave(slot_); }
+
+    /// As of enter(). While it is the same as in an earlier section of this Reader, translations
+    /// made in that section are still right; when it differs, make them again.
+    uint64_t generation() const noexcept { return generation_; }
+
+    /// The longest run, at most `bytes`, that begins at `iova`, is contiguous in guest-physical
+    /// memory and allows `need` throughout. It crosses mappings that continue one another.
+    ///
+    /// Threads: the owner, inside a section
+    /// Errors:  a Translation that is false when the first byte cannot be accessed, or bytes is 0
+    Translation translate(Iova iova, uint64_t bytes, Access need) noexcept;
+
+    /// Tell the guest about a fault, by its event queue. Counted as lost when the queue is full.
+    void report(Iova iova, Access access, FaultReason why) noexcept {
+        if (!faults_->push({iova, id_, why, access})) lost_faults_.add();
+    }
+
+    EndpointId endpoint() const noexcept { return id_; }
+    uint64_t lost_faults() const noexcept { return lost_faults_.was(); }
+
+  private:
+    static constexpr uint64_t kNoTag = ~uint64_t{0};
+
+    Reader(table::Table&, FaultQueue&, EndpointId, const table::EndpointSlot*, unsigned slot);
+    Translation extend(Iova iova, uint64_t bytes, Access need, Gpa gpa, uint64_t have) noexcept;
+    /// The leaf entry that covers `iova` and its size as a power of two, or 0.
+    uint64_t find(uint64_t iova, unsigned& size_lg2) noexcept;
+
+    table::Table* table_;
+    FaultQueue* faults_;
+    const table::EndpointSlot* endpoint_;
+    table::View view_;
+    unsigned slot_;
+    EndpointId id_;
+    uint64_t route_ = 0;
+    uint64_t generation_ = 0;
+    // The last level-0 node walked to, valid in this section only.
+    uint64_t cached_tag_ = kNoTag;
+    const table::Node* cached_node_ = nullptr;
+    Counter lost_faults_;
+};
+
+inline uint64_t Reader::find(uint64_t iova, unsigned& size_lg2) noexcept {
+    const unsigned granule = view_.granule_lg2;
+    const uint64_t tag = iova >> (granule + table::kNodeBits);
+    if (tag == cached_tag_) [[likely]] {
+        size_lg2 = granule;
+        return cached_node_->entries[(iova >> granule) % table::kNodeEntries].load(
+            std::memory_order_acquire);  // R1 pairs W1
+    }
+    if (iova > view_.input_last) return 0;
+    const table::Node* node = view_.node(table::route::root(route_));
+    for (unsigned level = view_.levels; level-- > 0;) {
+        const unsigned shift = granule + table::kNodeBits * level;
+        if (level == 0) {
+            cached_tag_ = tag;
+            cached_node_ = node;
+        }
+        const uint64_t e = node->entries[(iova >> shift) % table::kNodeEntries].load(
+            std::memory_order_acquire);  // R1 pairs W1
+        if (!table::entry::is_table(e)) {
+            size_lg2 = shift;
+            return e;
+        }
+        node = view_.node(table::entry::address(e));
+    }
+    return 0;
+}
+
+inline Translation Reader::translate(Iova iova, uint64_t bytes, Access need) noexcept {
+    if (table::route::kind(route_) != table::route::kTree) [[unlikely]] {
+        if (table::route::kind(route_) != table::route::kBypass)
+            return Translation::faulted(FaultReason::kDomain);
+        const uint64_t to_end = ~iova.value;  // bytes - 1 up to 2^64-1
+        return Translation::to({iova.value}, bytes - 1 <= to_end ? bytes : to_end + 1);
+    }
+    unsigned size_lg2;
+    const uint64_t e = find(iova.value, size_lg2);
+    if (e == 0 || !allows(table::entry::rights(e), need)) [[unlikely]]
+        return Translation::faulted(FaultReason::kMapping);
+    const uint64_t offset = iova.value & ((uint64_t{1} << size_lg2) - 1);
+    const uint64_t have = (uint64_t{1} << size_lg2) - offset;
+    const Gpa gpa{table::entry::address(e) + offset};
+    if (bytes <= have) [[likely]]
+        return Translation::to(gpa, bytes);
+    return extend(iova, bytes, need, gpa, have);
+}
+
+}  // namespace viommu::xlate
