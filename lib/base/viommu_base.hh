@@ -8,10 +8,12 @@
 ///   Status             the spec's VIRTIO_IOMMU_S_* codes        status.hh
 ///   Result<T>          a value, or an Error for the operator    result.hh
 ///   le<T>              little-endian bytes in a wire structure  endian.hh
+///   parse_bdf          "0000:00:04.0" <-> EndpointId         bdf.hh
 ///   Counter            one writer, any number of readers        counter.hh
 #pragma once
 
 #include "address.hh"
+#include "bdf.hh"
 #include "counter.hh"
 #include "endian.hh"
 #include "result.hh"
