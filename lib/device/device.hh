@@ -41,6 +41,10 @@ struct Config {
 };
 
 /// See viommu_device.hh.
+///
+/// What a feature bit makes available is available whether or not the driver accepted the bit: the
+/// spec asks for no rejection, and Cloud Hypervisor's acked features never lose a bit over a reset.
+///
 /// Threads: the writer, except where said otherwise.
 class Device {
   public:
@@ -50,28 +54,41 @@ class Device {
 
     /// Device feature bits offered. Threads: any.
     uint64_t features() const noexcept;
-    void set_acked_features(uint64_t features) noexcept;
 
     /// Configuration space; bytes past its end read as zero, writes but to `bypass` are ignored.
+    /// Threads: reading, any but during a write; writing, the writer. A write of `bypass` takes
+    /// something from readers, see handle().
     void read_config(uint32_t offset, std::span<std::byte> out) const noexcept;
     void write_config(uint32_t offset, std::span<const std::byte> in) noexcept;
 
     /// What became of a request.
     struct Outcome {
-        uint32_t written = 0;        ///< bytes of the writable part to return (used length); 0: none
-        bool needs_grace = false;    ///< answer only after a grace period started from now is over
+        /// Bytes of `reply` to write to the guest, from its start; 0: nothing could be understood,
+        /// the buffer goes back with used length 0.
+        uint32_t written = 0;
+        /// The arena was exhausted, but nodes are waiting for readers: nothing was done; wait for a
+        /// grace period and execute the same request again.
+        bool retry_after_grace = false;
     };
     /// Execute one request.
     ///
-    /// `request`: a private copy of the device-readable bytes. `reply`: filled from its start; it
-    /// stands for the device-writable part of the chain, of which the last 4 bytes are the tail.
-    /// Spec:    5.13.6; an unreadable request has Outcome::written 0
+    /// Answers must not reach the guest while table().dirty(): start a grace period (one for any
+    /// number of requests) and wait until it is over.
+    ///
+    /// `request`: a private copy of the device-readable bytes, the first kMaxRequestBytes at least.
+    /// `reply`:   stands for the device-writable bytes, the first max_reply_bytes() at least. The
+    ///            tail follows what the request's type says is writable; for all but PROBE it is
+    ///            at the start.
+    /// Spec:      5.13.6 Device operations
     Outcome handle(std::span<const std::byte> request, std::span<std::byte> reply) noexcept;
 
     /// The largest writable part that has a meaning: PROBE's properties and the tail.
-    std::size_t max_reply_bytes() const noexcept;
+    std::size_t max_reply_bytes() const noexcept {
+        return properties_.size() + sizeof(wire::virtio_iommu_req_tail);
+    }
 
-    /// Device reset (virtio 1.3, 5.13.5): every endpoint is detached. The caller need not wait.
+    /// Device reset (virtio 1.3, 5.13.5): every endpoint is detached. Readers may use what they
+    /// have translated until a grace period, started by the caller, is over.
     void reset() noexcept;
 
     /// The next fault to report, rate limit applied; false when there is none.
@@ -99,11 +116,14 @@ class Device {
   private:
     Device(const Config& config, std::unique_ptr<table::Table> table);
 
-    Status attach(const wire::AttachRequest& r);
-    Status detach(const wire::DetachRequest& r);
-    Status map(const wire::MapRequest& r);
-    Status unmap(const wire::UnmapRequest& r);
-    Status probe(const wire::ProbeRequest& r, std::span<std::byte> properties);
+    bool offers(unsigned feature) const noexcept { return (features() >> feature & 1) != 0; }
+    Outcome answer(Status status, std::span<std::byte> reply, std::size_t tail_offset) noexcept;
+    Outcome probe(const wire::ProbeRequest& r, std::span<std::byte> reply) noexcept;
+    Status execute(const wire::AttachRequest& r) noexcept;
+    Status execute(const wire::DetachRequest& r) noexcept;
+    Status execute(const wire::MapRequest& r) noexcept;
+    Status execute(const wire::UnmapRequest& r) noexcept;
+    bool within_rate(EndpointId endpoint) noexcept;
 
     struct Bucket {
         double tokens;
@@ -113,7 +133,6 @@ class Device {
     Config config_;
     std::unique_ptr<table::Table> table_;
     xlate::FaultQueue faults_;
-    uint64_t acked_ = 0;
     std::vector<std::byte> properties_;  // what PROBE answers, probe_size bytes
     std::unordered_map<EndpointId, Bucket> buckets_;
     Stats stats_;

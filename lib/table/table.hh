@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
-#include <deque>
 #include <memory>
-#include <unordered_map>
-#include <vector>
+#include <string>
 
 #include "arena.hh"
 #include "readers.hh"
@@ -73,6 +71,8 @@ class Table {
 
     // --- waiting for readers ---------------------------------------------------------------------
 
+    /// Something was taken from readers since the last start_grace(): answers must wait.
+    bool dirty() const noexcept;
     Readers::Token start_grace() noexcept;
     /// Also frees what was waiting for `token`.
     bool grace_over(Readers::Token token) noexcept;
@@ -87,7 +87,9 @@ class Table {
     struct Usage {
         uint32_t endpoints, domains;
         uint64_t mappings;
-        uint64_t nodes_used, nodes_free, nodes_waiting;
+        uint64_t nodes_used;     ///< linked or waiting for readers
+        uint64_t nodes_free;
+        uint64_t trees_waiting;  ///< unlinked subtrees that readers may still be in
     };
     Usage usage() const noexcept;
 
@@ -98,6 +100,13 @@ class Table {
     Table(Arena arena, const Geometry& geometry);
 
     struct Impl;
+
+    uint64_t unattached_route() const noexcept;
+    void set_route(EndpointSlot& endpoint, uint64_t route) noexcept;
+    DomainSlot* domain(DomainId id) noexcept;
+    uint32_t create_domain(DomainId id, bool bypass);
+    void release_domain(uint32_t slot);
+
     Arena arena_;
     Readers readers_;
     Geometry geometry_;

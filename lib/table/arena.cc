@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "arena.hh"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace viommu::table {
+namespace {
+
+constexpr uint64_t kPage = 4096;
+/// A root, and a path of nodes below it: less cannot map anything.
+constexpr uint64_t kMinNodes = 16;
+
+constexpr uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
+
+unsigned levels_for(uint64_t input_last, unsigned granule_lg2) {
+    const unsigned bits = unsigned(std::bit_width(input_last));
+    if (bits <= granule_lg2 + kNodeBits) return 1;
+    return (bits - granule_lg2 + kNodeBits - 1) / kNodeBits;
+}
+
+/// Fill in a header for `g`.
+Result<void> lay_out(const Geometry& g, ArenaHeader& h) {
+    if (g.granule_lg2 < kMinGranuleLg2 || g.granule_lg2 > 30)
+        return fail("granule 2^{}: the smallest page must be between 4 KiB (2^{}) and 1 GiB (2^30)",
+                    g.granule_lg2, kMinGranuleLg2);
+    if (g.max_endpoints == 0 || g.max_endpoints > (1u << 20))
+        return fail("max_endpoints {}: must be between 1 and {}", g.max_endpoints, 1u << 20);
+    if (g.max_domains == 0 || g.max_domains > (1u << 20))
+        return fail("max_domains {}: must be between 1 and {}", g.max_domains, 1u << 20);
+    h.magic = kArenaMagic;
+    h.version = kArenaVersion;
+    h.header_bytes = sizeof(ArenaHeader);
+    h.arena_bytes = g.arena_bytes / kPage * kPage;
+    h.input_first = g.input.first.value;
+    h.input_last = g.input.last.value;
+    h.granule_lg2 = g.granule_lg2;
+    h.levels = levels_for(g.input.last.value, g.granule_lg2);
+    h.max_endpoints = g.max_endpoints;
+    // One more than the quota: moving the last endpoint of a domain creates the new domain before
+    // the old one goes.
+    h.max_domains = g.max_domains + 1;
+    h.endpoints_offset = sizeof(ArenaHeader);
+    h.domains_offset = h.endpoints_offset + uint64_t{h.max_endpoints} * sizeof(EndpointSlot);
+    h.nodes_offset =
+        round_up(h.domains_offset + uint64_t{h.max_domains} * sizeof(DomainSlot), kPage);
+    const uint64_t least = h.nodes_offset + kMinNodes * kNodeBytes;
+    if (h.arena_bytes < least)
+        return fail("arena of {} bytes: {} endpoints and {} domains need at least {} bytes",
+                    g.arena_bytes, g.max_endpoints, g.max_domains, least);
+    h.max_nodes = (h.arena_bytes - h.nodes_offset) / kNodeBytes;
+    return {};
+}
+
+}  // namespace
+
+Result<Arena> Arena::create(const Geometry& geometry) {
+    ArenaHeader layout{};
+    if (auto ok = lay_out(geometry, layout); !ok) return tl::unexpected(ok.error());
+    const uint64_t bytes = layout.arena_bytes;
+
+    const int fd = memfd_create("viommu-arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0) return fail("memfd_create for the arena: {}", std::strerror(errno));
+    // The size can never change again, so no reader can meet SIGBUS.
+    void* base = MAP_FAILED;
+    if (ftruncate(fd, off_t(bytes)) == 0 &&
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+        base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED) {
+        const int why = errno;
+        close(fd);
+        return fail("arena of {} bytes: {}", bytes, std::strerror(why));
+    }
+
+    // The file is zero: every slot absent, every entry empty. Only the header has to be written.
+    (void)lay_out(geometry, *new (base) ArenaHeader{});
+    return Arena(fd, static_cast<std::byte*>(base), bytes);
+}
+
+Arena::Arena(Arena&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)),
+      base_(std::exchange(other.base_, nullptr)),
+      bytes_(other.bytes_) {}
+
+Arena::~Arena() {
+    if (base_ != nullptr) munmap(base_, bytes_);
+    if (fd_ >= 0) close(fd_);
+}
+
+EndpointSlot* Arena::endpoints() noexcept {
+    return reinterpret_cast<EndpointSlot*>(base_ + header().endpoints_offset);
+}
+
+DomainSlot* Arena::domains() noexcept {
+    return reinterpret_cast<DomainSlot*>(base_ + header().domains_offset);
+}
+
+View Arena::view() const noexcept {
+    const ArenaHeader& h = header();
+    return {base_, &h, h.granule_lg2, h.levels, h.input_last};
+}
+
+}  // namespace viommu::table

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Private to lib/table.
+#pragma once
+
+#include <unordered_map>
+#include <vector>
+
+#include "nodes.hh"
+#include "table.hh"
+#include "tree.hh"
+
+namespace viommu::table {
+
+/// What only the writer knows. All of it can be made again from the arena.
+struct Table::Impl {
+    explicit Impl(Arena& arena)
+        : nodes(arena), shape{arena.header().granule_lg2, arena.header().levels} {
+        for (uint32_t slot = arena.header().max_domains; slot-- > 0;) free_domains.push_back(slot);
+    }
+
+    Nodes nodes;
+    Shape shape;
+    std::unordered_map<EndpointId, uint32_t> endpoint_slots;
+    std::unordered_map<DomainId, uint32_t> domain_slots;
+    std::vector<uint32_t> free_domains;
+    uint64_t mappings = 0;
+    bool dirty = false;  // something was taken from readers since the last start_grace()
+};
+
+}  // namespace viommu::table

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "fault_queue.hh"
+
+#include <rte_ring.h>
+
+#include <cstdlib>
+#include <new>
+
+namespace viommu::xlate {
+
+FaultQueue::FaultQueue(unsigned capacity) {
+    const unsigned count = rte_align32pow2(capacity + 1);
+    const ssize_t bytes = rte_ring_get_memsize_elem(sizeof(Fault), count);
+    void* memory = bytes < 0 ? nullptr
+                             : std::aligned_alloc(RTE_CACHE_LINE_SIZE,
+                                                  RTE_ALIGN(size_t(bytes), RTE_CACHE_LINE_SIZE));
+    if (memory == nullptr) throw std::bad_alloc();
+    ring_ = static_cast<rte_ring*>(memory);
+    rte_ring_init(ring_, "faults", count, RING_F_MP_HTS_ENQ | RING_F_SC_DEQ);
+}
+
+FaultQueue::~FaultQueue() { std::free(ring_); }
+
+bool FaultQueue::push(const Fault& fault) noexcept {
+    return rte_ring_enqueue_elem(ring_, const_cast<Fault*>(&fault), sizeof fault) == 0;
+}
+
+bool FaultQueue::pop(Fault& fault) noexcept {
+    return rte_ring_dequeue_elem(ring_, &fault, sizeof fault) == 0;
+}
+
+bool FaultQueue::was_empty() const noexcept { return rte_ring_empty(ring_) != 0; }
+
+}  // namespace viommu::xlate
