@@ -55,7 +55,8 @@ class Reader {
     /// memory and allows `need` throughout. It crosses mappings that continue one another.
     ///
     /// Threads: the owner, inside a section
-    /// Errors:  a Translation that is false when the first byte cannot be accessed, or bytes is 0
+    /// Errors:  a Translation that is false when the first byte cannot be accessed, or `bytes` is 0
+    ///          (then fault() means nothing)
     Translation translate(Iova iova, uint64_t bytes, Access need) noexcept;
 
     /// Tell the guest about a fault, by its event queue. Counted as lost when the queue is full.
@@ -119,8 +120,8 @@ inline Translation Reader::translate(Iova iova, uint64_t bytes, Access need) noe
     if (table::route::kind(route_) != table::route::kTree) [[unlikely]] {
         if (table::route::kind(route_) != table::route::kBypass)
             return Translation::faulted(FaultReason::kDomain);
-        const uint64_t to_end = ~iova.value;  // bytes - 1 up to 2^64-1
-        return Translation::to({iova.value}, bytes - 1 <= to_end ? bytes : to_end + 1);
+        const uint64_t to_end = ~iova.value;  // bytes up to 2^64-1, less one
+        return Translation::to({iova.value}, bytes <= to_end ? bytes : to_end + 1);
     }
     unsigned size_lg2;
     const uint64_t e = find(iova.value, size_lg2);

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "viommu_table.hh"
+
+#include <gtest/gtest.h>
+
+namespace viommu::table {
+namespace {
+
+constexpr uint64_t kPage = 4096;
+constexpr uint64_t kHuge = uint64_t{2} << 20;
+constexpr uint64_t kGiant = uint64_t{1} << 30;
+
+IovaRange range(uint64_t first, uint64_t bytes) { return *IovaRange::from_length({first}, bytes); }
+
+struct TableTest : testing::Test {
+    static std::unique_ptr<Table> make(const Geometry& g = {}) {
+        auto t = Table::create(g);
+        EXPECT_TRUE(t) << t.error().message;
+        EXPECT_TRUE((*t)->add_endpoint(8));
+        EXPECT_TRUE((*t)->add_endpoint(16));
+        return std::move(*t);
+    }
+    void TearDown() override { EXPECT_EQ(table->self_check(), ""); }
+    void wait() { EXPECT_TRUE(table->grace_over(table->start_grace())); }
+    Status map(uint64_t iova, uint64_t bytes, uint64_t gpa = 0x40000000) {
+        return table->map(1, range(iova, bytes), {gpa}, Access::kReadWrite);
+    }
+    Status unmap(uint64_t iova, uint64_t bytes) { return table->unmap(1, range(iova, bytes)); }
+
+    std::unique_ptr<Table> table = make();
+};
+
+TEST_F(TableTest, map_of_misaligned_numbers_is_range) {
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    EXPECT_EQ(map(kPage + 1, kPage), Status::kRange);
+    EXPECT_EQ(map(kPage, kPage + 1), Status::kRange);
+    EXPECT_EQ(map(kPage, kPage, 0x40000800), Status::kRange);
+    EXPECT_EQ(table->usage().mappings, 0u);
+}
+
+TEST_F(TableTest, map_whose_gpa_wraps_is_range) {
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    EXPECT_EQ(map(0, 2 * kPage, -kPage), Status::kRange);
+    EXPECT_EQ(map(0, kPage, -kPage), Status::kOk);
+}
+
+TEST_F(TableTest, map_outside_the_input_range_is_range) {
+    table = make({.input = {{0x10000}, {0x1ffff}}});
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    EXPECT_EQ(map(0xf000, kPage), Status::kRange);
+    EXPECT_EQ(map(0x1f000, 2 * kPage), Status::kRange);
+    EXPECT_EQ(map(0x10000, 0x10000), Status::kOk);
+}
+
+TEST_F(TableTest, map_over_anything_is_inval_and_changes_nothing) {
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    ASSERT_EQ(map(kHuge, kHuge), Status::kOk);
+    ASSERT_EQ(map(kGiant, kPage), Status::kOk);
+    const auto before = table->usage();
+    EXPECT_EQ(map(kHuge, kPage), Status::kInval);
+    EXPECT_EQ(map(2 * kHuge - kPage, 2 * kPage), Status::kInval);
+    EXPECT_EQ(map(0, kHuge + kPage), Status::kInval);
+    EXPECT_EQ(map(kGiant, kGiant), Status::kInval);
+    EXPECT_EQ(map(0, uint64_t{1} << 48), Status::kInval);
+    EXPECT_EQ(table->usage().mappings, before.mappings);
+    EXPECT_EQ(table->usage().nodes_used, before.nodes_used);
+}
+
+TEST_F(TableTest, unmap_that_would_split_a_mapping_is_range_and_removes_nothing) {
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    ASSERT_EQ(map(0, 2 * kPage), Status::kOk);
+    ASSERT_EQ(map(4 * kHuge, kHuge), Status::kOk);
+    EXPECT_EQ(unmap(0, kPage), Status::kRange);
+    EXPECT_EQ(unmap(kPage, kPage), Status::kRange);
+    EXPECT_EQ(unmap(0, 4 * kHuge + kPage), Status::kRange);
+    EXPECT_EQ(unmap(kPage, 8 * kHuge), Status::kRange);
+    EXPECT_EQ(unmap(0, 1), Status::kRange);
+    EXPECT_EQ(table->usage().mappings, 2u);
+    EXPECT_EQ(unmap(0, 8 * kHuge), Status::kOk);
+    EXPECT_EQ(table->usage().mappings, 0u);
+}
+
+TEST_F(TableTest, unmap_of_the_whole_space_removes_every_mapping) {
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    for (uint64_t i = 0; i < 100; ++i)
+        ASSERT_EQ(map(i * 37 * kHuge + i * kPage, (i % 5 + 1) * kPage), Status::kOk);
+    EXPECT_EQ(table->unmap(1, {{0}, {~uint64_t{0}}}), Status::kOk);
+    EXPECT_EQ(table->usage().mappings, 0u);
+    wait();
+    EXPECT_EQ(table->usage().nodes_used, 1u);  // the root
+}
+
+TEST_F(TableTest, large_mappings_use_large_leaves) {
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    ASSERT_EQ(map(0, uint64_t{512} * kGiant), Status::kOk);
+    EXPECT_EQ(table->usage().nodes_used, 1u);
+    ASSERT_EQ(map(uint64_t{512} * kGiant, kGiant), Status::kOk);
+    EXPECT_EQ(table->usage().nodes_used, 2u);
+    ASSERT_EQ(map(uint64_t{600} * kGiant + kHuge, kHuge), Status::kOk);
+    EXPECT_EQ(table->usage().nodes_used, 3u);
+}
+
+TEST_F(TableTest, input_up_to_the_last_address_works) {
+    table = make({.input = {{0}, {~uint64_t{0}}}});
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    EXPECT_EQ(map(-kPage, kPage), Status::kOk);
+    EXPECT_EQ(map(0, kPage), Status::kOk);
+    EXPECT_EQ(unmap(-kPage, kPage), Status::kOk);
+    EXPECT_EQ(table->map(1, {{kGiant}, {~uint64_t{0}}}, {0}, Access::kRead), Status::kOk);
+    EXPECT_EQ(table->unmap(1, {{0}, {~uint64_t{0}}}), Status::kOk);
+    EXPECT_EQ(table->usage().mappings, 0u);
+}
+
+TEST_F(TableTest, granule_of_64_kib_is_the_alignment) {
+    table = make({.granule_lg2 = 16});
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    EXPECT_EQ(map(0, kPage), Status::kRange);
+    EXPECT_EQ(map(0x10000, 0x10000), Status::kOk);
+    EXPECT_EQ(unmap(0x10000, 0x10000), Status::kOk);
+}
+
+TEST_F(TableTest, mapping_quota_is_nomem_until_something_is_unmapped) {
+    table = make({.max_mappings = 2});
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    ASSERT_EQ(map(0, kPage), Status::kOk);
+    ASSERT_EQ(map(kPage, kPage), Status::kOk);
+    EXPECT_EQ(map(2 * kPage, kPage), Status::kNoMem);
+    ASSERT_EQ(unmap(0, kPage), Status::kOk);
+    EXPECT_EQ(map(2 * kPage, kPage), Status::kOk);
+}
+
+TEST_F(TableTest, exhausted_arena_is_nomem_and_changes_nothing) {
+    table = make({.max_endpoints = 2, .max_domains = 1, .arena_bytes = 18 * kPage});
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    uint64_t mapped = 0;
+    while (map(mapped * kGiant, kPage) == Status::kOk) ++mapped;
+    EXPECT_GT(mapped, 2u);
+    EXPECT_EQ(map(mapped * kGiant, kPage), Status::kNoMem);
+    EXPECT_EQ(table->self_check(), "");
+    EXPECT_EQ(map(kPage, kPage), Status::kOk);  // needs no node
+    ASSERT_EQ(unmap(0, kGiant), Status::kOk);
+    wait();
+    EXPECT_EQ(map(mapped * kGiant, kPage), Status::kOk);
+}
+
+TEST_F(TableTest, attach_checks_endpoint_kind_and_quota) {
+    table = make({.max_domains = 1});
+    EXPECT_EQ(table->attach(9, 1, false), Status::kNoEnt);
+    EXPECT_EQ(table->attach(8, 1, false), Status::kOk);
+    EXPECT_EQ(table->attach(16, 1, true), Status::kInval);
+    EXPECT_EQ(table->attach(16, 2, false), Status::kNoMem);
+    EXPECT_EQ(table->attach(16, 1, false), Status::kOk);
+    EXPECT_EQ(table->attach(8, 2, false), Status::kNoMem);
+    EXPECT_EQ(table->detach(16, 1), Status::kOk);
+    EXPECT_EQ(table->attach(8, 2, true), Status::kOk);  // moving it ends domain 1
+    EXPECT_EQ(table->usage().domains, 1u);
+}
+
+TEST_F(TableTest, domain_ends_with_its_last_endpoint) {
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    ASSERT_EQ(table->attach(16, 1, false), Status::kOk);
+    ASSERT_EQ(map(0, kPage), Status::kOk);
+    ASSERT_EQ(table->detach(8, 1), Status::kOk);
+    EXPECT_EQ(table->detach(8, 1), Status::kInval);
+    EXPECT_EQ(table->usage().mappings, 1u);
+    ASSERT_EQ(table->detach(16, 1), Status::kOk);
+    EXPECT_EQ(table->usage().domains, 0u);
+    EXPECT_EQ(table->usage().mappings, 0u);
+    EXPECT_EQ(map(kPage, kPage), Status::kNoEnt);
+    EXPECT_EQ(unmap(0, kPage), Status::kNoEnt);
+    wait();
+    EXPECT_EQ(table->usage().nodes_used, 0u);
+}
+
+TEST_F(TableTest, bypass_domain_cannot_be_mapped) {
+    ASSERT_EQ(table->attach(8, 1, true), Status::kOk);
+    EXPECT_EQ(map(0, kPage), Status::kInval);
+    EXPECT_EQ(unmap(0, kPage), Status::kInval);
+}
+
+TEST_F(TableTest, reset_detaches_everything_and_keeps_bypass) {
+    table->set_bypass(true);
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    ASSERT_EQ(table->attach(16, 2, false), Status::kOk);
+    ASSERT_EQ(map(0, kPage), Status::kOk);
+    table->reset();
+    EXPECT_TRUE(table->dirty());
+    EXPECT_EQ(table->usage().domains, 0u);
+    EXPECT_TRUE(table->bypass());
+    EXPECT_EQ(table->endpoint(8)->route.load(), route::kBypass);
+    wait();
+    EXPECT_EQ(table->usage().nodes_used, 0u);
+}
+
+TEST_F(TableTest, only_what_takes_from_readers_is_dirty) {
+    EXPECT_FALSE(table->dirty());
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    EXPECT_TRUE(table->dirty());
+    wait();
+    ASSERT_EQ(map(0, kPage), Status::kOk);
+    ASSERT_EQ(unmap(kHuge, kHuge), Status::kOk);  // nothing there
+    EXPECT_FALSE(table->dirty());
+    ASSERT_EQ(unmap(0, kPage), Status::kOk);
+    EXPECT_TRUE(table->dirty());
+}
+
+TEST_F(TableTest, nodes_wait_for_readers) {
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    ASSERT_EQ(map(0, kPage), Status::kOk);
+    wait();
+    const unsigned slot = *table->readers().take_slot();
+    table->readers().enter(slot);
+    ASSERT_EQ(unmap(0, kPage), Status::kOk);
+    const auto token = table->start_grace();
+    EXPECT_FALSE(table->grace_over(token));
+    EXPECT_EQ(table->usage().nodes_used, 4u);
+    EXPECT_NE(table->usage().trees_waiting, 0u);
+    table->readers().leave(slot);
+    EXPECT_TRUE(table->grace_over(token));
+    EXPECT_EQ(table->usage().nodes_used, 1u);
+    table->readers().give_back(slot);
+}
+
+TEST_F(TableTest, section_entered_after_the_start_is_not_waited_for) {
+    const unsigned slot = *table->readers().take_slot();
+    const auto token = table->start_grace();
+    table->readers().enter(slot);
+    EXPECT_TRUE(table->grace_over(token));
+    table->readers().leave(slot);
+    table->readers().give_back(slot);
+}
+
+TEST(Geometry, impossible_values_are_refused_with_the_value_and_the_limit) {
+    const auto message = [](const Geometry& g) {
+        const auto t = Table::create(g);
+        return t ? std::string("accepted") : t.error().message;
+    };
+    EXPECT_NE(message({.granule_lg2 = 11}).find("2^11"), std::string::npos);
+    EXPECT_NE(message({.max_endpoints = 0}).find("max_endpoints 0"), std::string::npos);
+    EXPECT_NE(message({.max_domains = 0}).find("max_domains 0"), std::string::npos);
+    EXPECT_NE(message({.arena_bytes = 4096}).find("at least"), std::string::npos);
+}
+
+TEST(Readers, slots_run_out_with_a_remedy) {
+    Readers readers(1);
+    const auto slot = readers.take_slot();
+    ASSERT_TRUE(slot);
+    const auto second = readers.take_slot();
+    ASSERT_FALSE(second);
+    EXPECT_NE(second.error().message.find("max_readers"), std::string::npos);
+    readers.give_back(*slot);
+    EXPECT_TRUE(readers.take_slot());
+}
+
+}  // namespace
+}  // namespace viommu::table

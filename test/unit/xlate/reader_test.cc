@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "viommu_xlate.hh"
+
+#include <gtest/gtest.h>
+
+namespace viommu::xlate {
+namespace {
+
+constexpr uint64_t kPage = 4096;
+constexpr uint64_t kHuge = uint64_t{2} << 20;
+constexpr EndpointId kEndpoint = 0x20;
+
+struct ReaderTest : testing::Test {
+    Status map(uint64_t iova, uint64_t bytes, uint64_t gpa, Access rights = Access::kReadWrite) {
+        return table->map(1, *IovaRange::from_length({iova}, bytes), {gpa}, rights);
+    }
+    Translation at(uint64_t iova, uint64_t bytes, Access need = Access::kRead) {
+        reader.enter();
+        const auto t = reader.translate({iova}, bytes, need);
+        reader.leave();
+        return t;
+    }
+
+    std::unique_ptr<table::Table> table = std::move(*table::Table::create({}));
+    FaultQueue faults{3};
+    Reader reader = make();
+
+    Reader make() {
+        EXPECT_TRUE(table->add_endpoint(kEndpoint + 1));
+        EXPECT_TRUE(table->add_endpoint(kEndpoint));
+        EXPECT_EQ(table->attach(kEndpoint, 1, false), Status::kOk);
+        return std::move(*Reader::create(*table, faults, kEndpoint));
+    }
+};
+
+TEST_F(ReaderTest, translation_ends_where_contiguity_ends) {
+    ASSERT_EQ(map(0x10000, kPage, 0x50000), Status::kOk);
+    ASSERT_EQ(map(0x11000, kPage, 0x51000), Status::kOk);
+    ASSERT_EQ(map(0x12000, kPage, 0x90000), Status::kOk);
+    EXPECT_EQ(at(0x10010, 16).gpa(), Gpa{0x50010});
+    EXPECT_EQ(at(0x10010, 16).bytes(), 16u);
+    EXPECT_EQ(at(0x10800, 100000).bytes(), 2 * kPage - 0x800);
+    EXPECT_EQ(at(0x12800, 100000).gpa(), Gpa{0x90800});
+    EXPECT_EQ(at(0x12800, 100000).bytes(), 0x800u);
+}
+
+TEST_F(ReaderTest, translation_crosses_leaves_of_different_sizes) {
+    ASSERT_EQ(map(kHuge - kPage, 2 * kHuge + 2 * kPage, 0x80000000 - kPage), Status::kOk);
+    const auto t = at(kHuge - kPage + 5, 4 * kHuge);
+    EXPECT_EQ(t.gpa(), Gpa{0x80000000 - kPage + 5});
+    EXPECT_EQ(t.bytes(), 2 * kHuge + 2 * kPage - 5);
+}
+
+TEST_F(ReaderTest, rights_are_checked_on_every_page) {
+    ASSERT_EQ(map(0x10000, kPage, 0x50000, Access::kReadWrite), Status::kOk);
+    ASSERT_EQ(map(0x11000, kPage, 0x51000, Access::kRead), Status::kOk);
+    ASSERT_EQ(map(0x12000, kPage, 0x52000, Access::kWrite), Status::kOk);
+    EXPECT_EQ(at(0x10000, 3 * kPage, Access::kRead).bytes(), 2 * kPage);
+    EXPECT_EQ(at(0x10000, 3 * kPage, Access::kWrite).bytes(), kPage);
+    EXPECT_FALSE(at(0x11000, 1, Access::kWrite));
+    EXPECT_EQ(at(0x11000, 1, Access::kWrite).fault(), FaultReason::kMapping);
+    EXPECT_FALSE(at(0x12000, 1, Access::kRead));
+    EXPECT_TRUE(at(0x12000, 1, Access::kWrite));
+    EXPECT_FALSE(at(0x12000, 1, Access::kReadWrite));
+}
+
+TEST_F(ReaderTest, mapping_without_rights_allows_nothing) {
+    ASSERT_EQ(map(0x10000, kPage, 0x50000, Access::kNone), Status::kOk);
+    EXPECT_FALSE(at(0x10000, 1, Access::kRead));
+    EXPECT_FALSE(at(0x10000, 1, Access::kWrite));
+}
+
+TEST_F(ReaderTest, address_beyond_the_tree_does_not_alias) {
+    ASSERT_EQ(map(0, kPage, 0x50000), Status::kOk);
+    EXPECT_FALSE(at(uint64_t{1} << 48, 1));
+    EXPECT_FALSE(at(uint64_t{1} << 63, 1));
+    EXPECT_EQ(at(uint64_t{1} << 48, 1).fault(), FaultReason::kMapping);
+}
+
+TEST_F(ReaderTest, zero_bytes_translate_to_nothing) {
+    ASSERT_EQ(map(0, kPage, 0x50000), Status::kOk);
+    EXPECT_FALSE(at(0, 0));
+}
+
+TEST_F(ReaderTest, unattached_endpoint_is_a_domain_fault_or_the_identity) {
+    ASSERT_EQ(table->detach(kEndpoint, 1), Status::kOk);
+    EXPECT_FALSE(at(0x1234, 1));
+    EXPECT_EQ(at(0x1234, 1).fault(), FaultReason::kDomain);
+    table->set_bypass(true);
+    EXPECT_EQ(at(0x1234, 77).gpa(), Gpa{0x1234});
+    EXPECT_EQ(at(0x1234, 77).bytes(), 77u);
+    EXPECT_EQ(at(~uint64_t{0} - 9, 77).bytes(), 10u);
+    EXPECT_FALSE(at(0x1234, 0));
+    ASSERT_EQ(table->attach(kEndpoint, 1, false), Status::kOk);
+    EXPECT_EQ(at(0x1234, 1).fault(), FaultReason::kMapping);
+}
+
+TEST_F(ReaderTest, route_is_that_of_the_section) {
+    ASSERT_EQ(map(0, kPage, 0x50000), Status::kOk);
+    reader.enter();
+    ASSERT_EQ(table->detach(kEndpoint, 1), Status::kOk);
+    const auto token = table->start_grace();
+    EXPECT_TRUE(reader.translate({0}, 1, Access::kRead));
+    EXPECT_FALSE(table->grace_over(token));
+    reader.leave();
+    EXPECT_TRUE(table->grace_over(token));
+    EXPECT_FALSE(at(0, 1));
+}
+
+TEST_F(ReaderTest, generation_moves_when_something_is_taken_away) {
+    at(0, 1);
+    const auto before = reader.generation();
+    ASSERT_EQ(map(0, kPage, 0x50000), Status::kOk);
+    at(0, 1);
+    EXPECT_EQ(reader.generation(), before);
+    ASSERT_EQ(table->unmap(1, {{0}, {kPage - 1}}), Status::kOk);
+    table->grace_over(table->start_grace());
+    at(0, 1);
+    EXPECT_NE(reader.generation(), before);
+}
+
+TEST_F(ReaderTest, faults_arrive_in_order_and_the_lost_are_counted) {
+    for (uint64_t i = 0; i < 5; ++i)
+        reader.report({i}, Access::kWrite, FaultReason::kMapping);
+    EXPECT_EQ(reader.lost_faults(), 2u);
+    Fault f;
+    for (uint64_t i = 0; i < 3; ++i) {
+        ASSERT_TRUE(faults.pop(f));
+        EXPECT_EQ(f.address, Iova{i});
+        EXPECT_EQ(f.endpoint, kEndpoint);
+        EXPECT_EQ(f.access, Access::kWrite);
+    }
+    EXPECT_FALSE(faults.pop(f));
+    EXPECT_TRUE(faults.was_empty());
+}
+
+TEST_F(ReaderTest, unknown_endpoint_is_an_error_with_a_remedy) {
+    const auto r = Reader::create(*table, faults, 0x999);
+    ASSERT_FALSE(r);
+    EXPECT_NE(r.error().message.find("0x999"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace viommu::xlate
