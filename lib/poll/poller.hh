@@ -12,7 +12,7 @@
 
 namespace viommu::poll {
 
-/// Something that a Poller drives. All calls come from the Poller's thread.
+/// Something that a Poller drives. All calls come from the Poller's thread, except wake_fds().
 class Pollable {
   public:
     virtual ~Pollable() = default;
@@ -21,24 +21,32 @@ class Pollable {
     virtual unsigned poll() noexcept = 0;
 
     /// About to sleep: ask the other side for notifications. False when there is work already, in
-    /// which case the Poller does not sleep. After a sleep disarm() is called.
+    /// which case the Poller does not sleep. Afterwards disarm() is called, whatever arm() said;
+    /// after a sleep also on Pollables that were added meanwhile.
     virtual bool arm() noexcept { return true; }
     virtual void disarm() noexcept {}
 
-    /// Event fds that end the sleep; read (drained) by the Poller. Constant between add and remove.
+    /// Event fds that end the sleep when they are signalled. The Poller only watches for their
+    /// edges and never reads them: they come from a guest's VMM, and a read could block.
+    ///
+    /// Threads: the caller of Poller::add(). Constant, and open, between add and remove.
     virtual std::span<const int> wake_fds() const noexcept { return {}; }
 
     /// The longest sleep this Pollable tolerates, for sources that have no fd to wait for (an
-    /// ethdev without interrupts). Zero: never sleep.
+    /// ethdev without interrupts). Zero: never sleep. Asked before each sleep.
     virtual std::chrono::microseconds sleep_limit() const noexcept {
         return std::chrono::microseconds::max();
     }
 };
 
-enum class Policy { kBusy, kAdaptive };
+enum class Policy {
+    kBusy,      ///< never sleeps, never yields: give it a core of its own
+    kAdaptive,  ///< idle costs nothing; shares a core with others
+};
 
 class Poller {
   public:
+    /// Errors: throws std::system_error when the process is out of file descriptors or memory.
     explicit Poller(Policy policy);
     ~Poller();
     Poller(const Poller&) = delete;
@@ -46,12 +54,15 @@ class Poller {
 
     /// Threads: any but the polling one. `p` must outlive its removal.
     void add(Pollable& p);
-    /// Threads: any but the polling one. On return the polling thread is not in `p` and will not be.
-    /// Returns at once when `p` was not added, or run() is not running.
+    /// Threads: any but the polling one. On return the polling thread is not in `p` and will not
+    /// be, and nothing refers to its fds. Waits for at most one round of polls. Returns at once
+    /// when `p` was not added, or run() is not running.
     void remove(Pollable& p);
 
     /// Poll until stop(). Threads: exactly one.
     void run() noexcept;
+    /// End one run(): the current one, or the next when none is running.
+    ///
     /// Threads: any; also from a signal handler.
     void stop() noexcept;
 
