@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// From TOML to structures, one table at a time. What concerns several tables is in config_rules.cc.
+#include "config.hh"
+
+#include <sys/un.h>
+
+#include <algorithm>
+#include <bit>
+#include <cctype>
+#include <fstream>
+#include <sstream>
+
+#include "config_rules.hh"
+#include "toml_section.hh"
+#include "units.hh"
+
+namespace viommu::app {
+namespace {
+
+constexpr IovaRange kMsiDoorbell{{0xfee00000}, {0xfeefffff}};  // x86: where MSIs are written to
+constexpr uint64_t kMaxAddress = ~uint64_t{0};
+constexpr size_t kMaxSocketPath = sizeof(sockaddr_un::sun_path) - 1;
+constexpr unsigned kMaxLcore = 127;  // RTE_MAX_LCORE - 1 in every distribution's DPDK
+constexpr unsigned kDefaultLcore = 1;
+
+/// Names become parts of counters and of "guest:<guest>/<net>".
+std::string read_name(const Section& s, std::string_view example) {
+    auto name = s.required_string("name", example);
+    if (!name) return {};
+    const bool fit = std::all_of(name->begin(), name->end(), [](unsigned char c) {
+        return std::isalnum(c) || c == '-' || c == '_';
+    });
+    if (!fit)
+        s.problem("name",
+                  fmt::format("has more than letters, digits, '-' and '_'; write e.g. name = {}",
+                              example));
+    return *name;
+}
+
+std::string read_socket(const Section& s, std::string_view example) {
+    auto path = s.required_string("socket", example);
+    if (!path) return {};
+    if (path->size() > kMaxSocketPath)
+        s.problem("socket", fmt::format("is {} bytes long and a socket's path may have {}; "
+                                        "choose a shorter directory",
+                                        path->size(), kMaxSocketPath));
+    if (path->front() != '/')
+        s.problem("socket",
+                  fmt::format("is not an absolute path; write e.g. socket = {}", example));
+    return *path;
+}
+
+std::optional<EndpointId> read_endpoint(const Section& s, std::string_view key) {
+    auto text = s.required_string(key, "\"0000:00:04.0\"");
+    if (!text) return std::nullopt;
+    auto id = parse_bdf(*text);
+    if (id) return *id;
+    s.problem(key, id.error().message);
+    return std::nullopt;
+}
+
+std::optional<Lcore> read_lcore(const Section& s) {
+    auto id = s.number("lcore", 0, kMaxLcore, "1");
+    if (!id) return std::nullopt;
+    return Lcore{unsigned(*id), s.place("lcore")};
+}
+
+void read_page_sizes(const Section& s, device::Config& device) {
+    constexpr std::string_view kExample = "[\"4K\", \"2M\", \"1G\"]";
+    const auto sizes = s.strings("page_sizes", kExample);
+    if (!sizes) return;
+    uint64_t mask = 0;
+    for (const auto& text : *sizes) {
+        const auto bytes = parse_size(text);
+        if (!bytes || !std::has_single_bit(*bytes) || *bytes < 4096) {
+            s.problem("page_sizes",
+                      fmt::format("'{}' is not a power of two of 4K or more; write e.g. "
+                                  "page_sizes = {}",
+                                  text, kExample));
+            return;
+        }
+        mask |= *bytes;
+    }
+    if (mask == 0)
+        s.problem("page_sizes", fmt::format("names no size; write e.g. page_sizes = {}, or leave "
+                                            "the key out for 4K and every larger power of two",
+                                            kExample));
+    else
+        device.page_size_mask = mask;
+}
+
+/// A table { first = , last = } of addresses. The message of a problem stands at the table's key.
+std::optional<IovaRange> read_address_range(const Section& owner, const Section& range,
+                                            std::string_view key, uint64_t granule) {
+    const bool both = range.has("first") && range.has("last");
+    if (!range.has("first")) range.missing("first", "0x1000000");
+    if (!range.has("last")) range.missing("last", "0x3fffffff");
+    const auto first = range.number("first", 0, kMaxAddress, "0x1000000");
+    const auto last = range.number("last", 0, kMaxAddress, "0x3fffffff");
+    if (!both || !first || !last) return std::nullopt;
+    const auto bounds = IovaRange::from_bounds({*first}, {*last});
+    if (!bounds) {
+        owner.problem(key, fmt::format("is reversed: first {:#x} is above last {:#x}; swap them",
+                                       *first, *last));
+        return std::nullopt;
+    }
+    if (*first % granule != 0 || (*last + 1) % granule != 0) {
+        owner.problem(key,
+                      fmt::format("is not aligned to the smallest page, {}; the first address "
+                                  "must be a multiple of it and the last one short of a "
+                                  "multiple, e.g. first = {:#x}, last = {:#x}",
+                                  format_size(granule), *first & -granule, *last | (granule - 1)));
+        return std::nullopt;
+    }
+    return bounds;
+}
+
+void read_input_range(const Section& s, device::Config& device, uint64_t granule) {
+    constexpr std::string_view kExample = "{ first = 0x1000000, last = 0x3fffffff }";
+    const auto range = s.table("input_range", kExample);
+    if (!range) return;
+    range->check_keys({"first", "last"});
+    if (const auto bounds = read_address_range(s, *range, "input_range", granule))
+        device.input_range = *bounds;
+}
+
+void read_domain_range(const Section& s, device::Config& device) {
+    const auto range = s.table("domain_range", "{ first = 0, last = 65535 }");
+    if (!range) return;
+    range->check_keys({"first", "last"});
+    const auto first = range->number("first", 0, UINT32_MAX, "0");
+    const auto last = range->number("last", 0, UINT32_MAX, "65535");
+    if (first) device.domain_first = uint32_t(*first);
+    if (last) device.domain_last = uint32_t(*last);
+    if (device.domain_first > device.domain_last)
+        s.problem("domain_range", fmt::format("is reversed: first {} is above last {}; swap them",
+                                              device.domain_first, device.domain_last));
+}
+
+using Region = device::ReservedRegion;
+
+std::optional<Region> read_reserved_region(const Section& owner, const Section& s,
+                                           uint64_t granule) {
+    s.check_keys({"first", "last", "type"});
+    Region region;
+    const auto type = s.string("type", "\"reserved\"").value_or("reserved");
+    if (type == "msi")
+        region.type = Region::Type::kMsi;
+    else if (type != "reserved")
+        s.problem("type", "is no type of region; write type = \"reserved\" or type = \"msi\"");
+    const auto range = read_address_range(owner, s, "reserved", granule);
+    if (!range) return std::nullopt;
+    region.range = *range;
+    return region;
+}
+
+void read_reserved(const Section& s, device::Config& device, uint64_t granule) {
+    const bool msi = s.boolean("msi").value_or(true);
+    if (msi) device.reserved.push_back({kMsiDoorbell, Region::Type::kMsi});
+    const auto regions =
+        s.tables("reserved",
+                 "reserved = [ { first = 0xc0000000, last = 0xfebfffff, type = \"reserved\" } ]");
+    for (const Section& r : regions) {
+        const auto region = read_reserved_region(s, r, granule);
+        if (!region) continue;
+        for (const Region& other : device.reserved) {
+            if (!region->range.overlaps(other.range)) continue;
+            const bool default_msi = msi && &other == &device.reserved.front();
+            s.problem("reserved", fmt::format("{} overlaps {}{}; make them disjoint{}",
+                                              region->range, other.range,
+                                              default_msi ? ", the MSI region that 'msi' adds" : "",
+                                              default_msi ? ", or write msi = false" : ""));
+        }
+        const auto same_type = [&](const Region& r) { return r.type == region->type; };
+        if (region->type == Region::Type::kMsi &&
+            std::any_of(device.reserved.begin(), device.reserved.end(), same_type))
+            s.problem(
+                "reserved",
+                fmt::format("{} is a second region of type msi{}; a guest can have one",
+                            region->range, msi ? " (write msi = false to drop the first)" : ""));
+        if (region->type == Region::Type::kReserved && !region->range.overlaps(device.input_range))
+            s.problem("reserved", fmt::format("{} is outside input_range {}, where nothing can be "
+                                              "mapped anyway; leave it out",
+                                              region->range, device.input_range));
+        if (region->range.contains(device.input_range))
+            s.problem("reserved", fmt::format("{} covers all of input_range {}, so that nothing "
+                                              "could be mapped; make it smaller",
+                                              region->range, device.input_range));
+        device.reserved.push_back(*region);
+    }
+}
+
+void read_quotas(const Section& s, device::Config& device) {
+    if (const auto n = s.number("max_domains", 1, 1u << 20, "1024"))
+        device.max_domains = uint32_t(*n);
+    if (const auto n = s.number("max_mappings", 1, uint64_t{1} << 40, "1048576"))
+        device.max_mappings = *n;
+    if (const auto n = s.number("faults_per_second", 0, UINT32_MAX, "1000"))
+        device.faults_per_second = uint32_t(*n);
+    if (const auto bytes = s.size("arena", "\"64M\"")) {
+        if (*bytes < 1u << 20)
+            s.problem("arena",
+                      "is less than 1M, too little for a table; write e.g. arena = \"64M\"");
+        device.arena_bytes = *bytes;
+    }
+}
+
+Peer read_peer(const Section& s) {
+    constexpr std::string_view kForms =
+        "write \"vdev:net_tap0,iface=vtap0\", \"ethdev:<DPDK port name>\" or "
+        "\"guest:<guest>/<net>\"";
+    Peer peer;
+    peer.place = s.place("peer");
+    const auto text = s.string("peer", "\"vdev:net_tap0,iface=vtap0\"");
+    if (!text) return peer;
+    const size_t colon = std::min(text->find(':'), text->size());
+    const std::string kind = text->substr(0, colon);
+    peer.target = colon == text->size() ? "" : text->substr(colon + 1);
+    if (kind == "vdev")
+        peer.kind = Peer::Kind::kVdev;
+    else if (kind == "ethdev")
+        peer.kind = Peer::Kind::kEthdev;
+    else if (kind == "guest")
+        peer.kind = Peer::Kind::kNet;
+    else
+        s.problem("peer", fmt::format("does not begin with a kind of peer; {}", kForms));
+    if (peer.kind != Peer::Kind::kNone && peer.target.empty()) {
+        s.problem("peer", fmt::format("names nothing after '{}:'; {}", kind, kForms));
+        peer.kind = Peer::Kind::kNone;
+    }
+    return peer;
+}
+
+MacAddress read_mac(const Section& s, const std::string& default_name) {
+    const auto text = s.string("mac", "\"52:54:00:12:34:56\"");
+    if (!text) return derive_mac(default_name);
+    const auto mac = parse_mac(*text);
+    if (mac && !((*mac)[0] & 1) && *mac != MacAddress{}) return *mac;
+    s.problem("mac", fmt::format("{}; write e.g. mac = \"52:54:00:12:34:56\", or leave the key out "
+                                 "for an address derived from the names",
+                                 mac ? "is not a unicast address" : "is not a MAC address"));
+    return {};
+}
+
+Net read_net(const Section& s, const Guest& guest, Rules& rules) {
+    s.check_keys({"name", "socket", "endpoint", "mac", "mtu", "ring_addresses", "peer", "lcore"});
+    Net net;
+    net.name = read_name(s, "\"net0\"");
+    net.socket = read_socket(s, "\"/run/dpdk-viommu/vm0/net0.sock\"");
+    rules.claim("socket", net.socket, s.place("socket"));
+    rules.claim(fmt::format("net name of guest '{}'", guest.name), net.name, s.place("name"));
+    net.endpoint = read_endpoint(s, "endpoint").value_or(0);
+    net.mac = read_mac(s, guest.name + "/" + net.name);
+    if (const auto mtu = s.number("mtu", 68, 9216, "1500")) net.mtu = uint16_t(*mtu);
+    const auto rings = s.string("ring_addresses", "\"auto\"").value_or("auto");
+    if (rings == "iova")
+        net.ring_addresses = RingAddresses::kIova;
+    else if (rings == "uva")
+        net.ring_addresses = RingAddresses::kUva;
+    else if (rings != "auto")
+        s.problem("ring_addresses", "is no way to give them; write \"auto\", \"iova\" or \"uva\"");
+    net.peer = read_peer(s);
+    const auto lcore = read_lcore(s);
+    net.lcore_given = lcore.has_value();
+    net.lcore = lcore.value_or(guest.lcore);
+    return net;
+}
+
+void read_endpoints(const Section& s, Guest& guest, Rules& rules) {
+    const std::string what = fmt::format("endpoint of guest '{}'", guest.name);
+    const auto add = [&](const Section& from, std::string_view key, std::optional<EndpointId> id) {
+        if (!id) return;
+        rules.claim(what, format_bdf(*id), from.place(key));
+        guest.device.endpoints.push_back(*id);
+    };
+    for (const Section& e : s.tables("endpoint", "[[guest.endpoint]] id = \"0000:00:05.0\"")) {
+        e.check_keys({"id"});
+        add(e, "id", read_endpoint(e, "id"));
+    }
+    for (const Section& n : s.tables("net", "[[guest.net]] name = \"net0\"")) {
+        const Net net = read_net(n, guest, rules);
+        if (n.has("endpoint") && parse_bdf(n.string("endpoint", "").value_or("")))
+            add(n, "endpoint", net.endpoint);
+        guest.nets.push_back(net);
+    }
+    if (guest.device.endpoints.empty() && !s.has("endpoint") && !s.has("net"))
+        s.problem("",
+                  "has no endpoint, so the IOMMU would serve nothing; add a [[guest.net]] or "
+                  "a [[guest.endpoint]]");
+}
+
+Guest read_guest(const Section& s, Rules& rules) {
+    s.check_keys({"name", "socket", "lcore", "page_sizes", "input_range", "domain_range", "bypass",
+                  "msi", "reserved", "max_domains", "max_mappings", "arena", "faults_per_second",
+                  "endpoint", "net"});
+    Guest guest;
+    guest.name = read_name(s, "\"vm0\"");
+    guest.socket = read_socket(s, "\"/run/dpdk-viommu/vm0/iommu.sock\"");
+    rules.claim("guest name", guest.name, s.place("name"));
+    rules.claim("socket", guest.socket, s.place("socket"));
+    guest.lcore = read_lcore(s).value_or(Lcore{kDefaultLcore, s.place("lcore")});
+    read_page_sizes(s, guest.device);
+    const uint64_t granule = guest.device.page_size_mask & -guest.device.page_size_mask;
+    read_input_range(s, guest.device, granule);
+    read_domain_range(s, guest.device);
+    guest.device.bypass = s.boolean("bypass").value_or(guest.device.bypass);
+    read_reserved(s, guest.device, granule);
+    read_quotas(s, guest.device);
+    read_endpoints(s, guest, rules);
+    return guest;
+}
+
+Config read_config(const Section& root, Rules& rules) {
+    root.check_keys({"poll", "eal", "guest"});
+    Config config;
+    const auto policy = root.string("poll", "\"adaptive\"").value_or("adaptive");
+    if (policy == "busy")
+        config.poll = poll::Policy::kBusy;
+    else if (policy != "adaptive")
+        root.problem("poll", "is no poll policy; write poll = \"adaptive\" or poll = \"busy\"");
+    config.eal = root.strings("eal", "[\"--no-pci\", \"--lcores\", \"0@0,1@1\"]");
+    for (const Section& s : root.tables("guest", "[[guest]] name = \"vm0\""))
+        config.guests.push_back(read_guest(s, rules));
+    if (!root.has("guest"))
+        root.problem("", "there is no guest, so nothing to serve; add a [[guest]]");
+    return config;
+}
+
+}  // namespace
+
+tl::expected<Config, Problems> parse_config(std::string_view text, const std::string& file) try {
+    const toml::table root = toml::parse(text, file);
+    ProblemList problems;
+    Rules rules(problems);
+    Config config = read_config(Section(root, file, "", problems), rules);
+    rules.resolve_peers(config);
+    if (!problems.empty()) return tl::unexpected(problems.sorted());
+    return config;
+} catch (const toml::parse_error& e) {
+    const std::string what(e.description());
+    const bool too_big = what.find("representable") != what.npos;
+    return tl::unexpected(Problems{
+        fmt::format("{}:{}: is not TOML: {}; {}", file, e.source().begin.line, what,
+                    too_big ? "write integers above 2^63-1 in quotes, e.g. \"0xffffffffffffffff\""
+                            : "see https://toml.io for the syntax")});
+}
+
+tl::expected<Config, Problems> load_config(const std::string& path) {
+    std::ifstream file(path);
+    std::stringstream text;
+    if (file) text << file.rdbuf();
+    if (!file || !text)
+        return tl::unexpected(Problems{fmt::format(
+            "{}: cannot be read: {}; give the path of a configuration file with --config", path,
+            std::strerror(errno))});
+    return parse_config(text.str(), path);
+}
+
+}  // namespace viommu::app

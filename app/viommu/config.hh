@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// What the operator asked for. The keys are described in doc/configuration.md.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "viommu_base.hh"
+#include "viommu_device.hh"
+#include "viommu_poll.hh"
+
+namespace viommu::app {
+
+/// Where in the configuration something was said, for messages: "vm.toml:12: guest.vm0.lcore".
+struct Place {
+    std::string file;
+    unsigned line = 0;
+    std::string key;
+};
+std::string to_string(const Place& place);
+
+struct Lcore {
+    unsigned id = 0;
+    Place place;  ///< of the key, or of the table that does without it
+};
+
+/// The other end of a net port.
+struct Peer {
+    enum class Kind {
+        kNone,    ///< packets from the guest are counted and dropped
+        kVdev,    ///< a DPDK virtual device made for this port; target: devargs
+        kEthdev,  ///< a port that EAL has found; target: its name
+        kNet,     ///< a net port of ours; target: "guest/net"
+    };
+    Kind kind = Kind::kNone;
+    std::string target;
+    Place place;
+};
+
+/// How a VMM says where rings are (design: 5. How a packet's address is found).
+enum class RingAddresses { kAuto, kIova, kUva };
+
+using MacAddress = std::array<uint8_t, 6>;
+
+struct Net {
+    std::string name;
+    std::string socket;
+    EndpointId endpoint = 0;
+    MacAddress mac{};
+    std::optional<uint16_t> mtu;
+    RingAddresses ring_addresses = RingAddresses::kAuto;
+    Peer peer;
+    Lcore lcore;
+    bool lcore_given = false;
+};
+
+struct Guest {
+    std::string name;
+    std::string socket;
+    Lcore lcore;
+    device::Config device;  ///< endpoints: those of [[guest.endpoint]], then those of the nets
+    std::vector<Net> nets;
+};
+
+struct Config {
+    poll::Policy poll = poll::Policy::kAdaptive;
+    std::optional<std::vector<std::string>> eal;  ///< absent: chosen by default_eal_arguments()
+    std::vector<Guest> guests;
+};
+
+/// Everything that is wrong, one message each, in the order of the file's lines.
+/// Every message has the form "file:line: key = value: what is wrong; what would be right".
+using Problems = std::vector<std::string>;
+
+/// Errors: the file cannot be read, is not TOML, or asks for what cannot be served.
+tl::expected<Config, Problems> load_config(const std::string& path);
+/// The same of a text; `file` is what messages call it.
+tl::expected<Config, Problems> parse_config(std::string_view text, const std::string& file);
+
+/// Two ends between which packets are moved. Every net port is in exactly one.
+struct Link {
+    struct End {
+        size_t guest, net;  ///< indices
+    };
+    End a;
+    std::optional<End> b;  ///< absent: what a's Net::peer says, which is not kNet
+};
+std::vector<Link> links_of(const Config& config);
+
+/// Every lcore that polls something, ascending.
+std::vector<unsigned> lcores_of(const Config& config);
+
+}  // namespace viommu::app
