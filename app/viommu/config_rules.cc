@@ -4,16 +4,12 @@
 #include <algorithm>
 #include <set>
 
+#include "join.hh"
+
 namespace viommu::app {
 namespace {
 
-std::string quoted(const std::string& text) { return '"' + text + '"'; }
-
-std::string list_of_ports(const auto& ports) {
-    std::string out;
-    for (const auto& [name, port] : ports) out += (out.empty() ? "" : ", ") + name;
-    return out;
-}
+std::string quoted(std::string_view text) { return fmt::format("\"{}\"", text); }
 
 }  // namespace
 
@@ -52,7 +48,8 @@ void Rules::check_pair(Port& port, std::map<std::string, Port>& ports) {
     const auto found = ports.find(peer.target);
     if (found == ports.end()) {
         problems_.add(peer.place, spelled,
-                      fmt::format("there is no such port; there are {}", list_of_ports(ports)));
+                      fmt::format("there is no such port; there are {}",
+                                  join(ports, ", ", [](const auto& p) { return p.first; })));
         return;
     }
     Port& other = found->second;

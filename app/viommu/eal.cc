@@ -12,6 +12,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "join.hh"
+
 namespace viommu::app {
 namespace {
 
@@ -30,7 +32,8 @@ std::string list_of_workers() {
     std::vector<unsigned> workers;
     unsigned lcore;
     RTE_LCORE_FOREACH_WORKER(lcore) workers.push_back(lcore);
-    return workers.empty() ? "none" : fmt::format("{}", fmt::join(workers, ", "));
+    return workers.empty() ? "none"
+                           : join(workers, ", ", [](unsigned id) { return std::to_string(id); });
 }
 
 void check_lcore(Problems& problems, const Lcore& lcore) {
@@ -91,7 +94,7 @@ Result<void> start_eal(std::vector<std::string> arguments) {
     return fail(
         "the EAL does not start with {}: {}; see its messages above, and correct 'eal' or "
         "--eal",
-        fmt::join(arguments.begin() + 1, arguments.end(), " "), rte_strerror(rte_errno));
+        join(std::span(arguments).subspan(1), " "), rte_strerror(rte_errno));
 }
 
 Problems check_lcores(const Config& config) {

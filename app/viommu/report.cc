@@ -4,6 +4,7 @@
 #include <cctype>
 #include <utility>
 
+#include "join.hh"
 #include "units.hh"
 
 #ifndef VIOMMU_VERSION
@@ -39,19 +40,14 @@ std::string feature_names(uint64_t features) {
         {29, "EVENT_IDX"},
         {wire::VIRTIO_F_VERSION_1, "VERSION_1"},
     };
-    std::string out;
+    std::vector<std::string> names;
     for (const auto& [bit, name] : kNames) {
         if ((features >> bit & 1) == 0) continue;
-        out += (out.empty() ? "" : " ") + std::string(name);
+        names.emplace_back(name);
         features &= ~(uint64_t{1} << bit);
     }
-    return features == 0 ? out : fmt::format("{} {:#x}", out, features);
-}
-
-std::string endpoint_names(const std::vector<EndpointId>& endpoints) {
-    std::string out;
-    for (EndpointId id : endpoints) out += (out.empty() ? "" : " ") + format_bdf(id);
-    return out;
+    if (features != 0) names.push_back(fmt::format("{:#x}", features));
+    return join(names, " ");
 }
 
 std::string peer_name(const Peer& peer) {
@@ -85,7 +81,7 @@ void describe_device(Lines& lines, const device::Config& device) {
     lines.put(2, "quotas",
               fmt::format("{} domains, {} mappings, arena {}", device.max_domains,
                           device.max_mappings, format_size(device.arena_bytes)));
-    lines.put(2, "endpoints", endpoint_names(device.endpoints));
+    lines.put(2, "endpoints", join(device.endpoints, " ", format_bdf));
 }
 
 void describe_net(Lines& lines, const Net& net) {
@@ -110,7 +106,8 @@ std::string describe(const Config& config, std::span<const uint64_t> features) {
     std::string out = "dpdk-viommu " VIOMMU_VERSION "\n";
     Lines lines(out);
     lines.put(2, "poll", config.poll == poll::Policy::kBusy ? "busy" : "adaptive");
-    lines.put(2, "lcores", fmt::format("{}", fmt::join(lcores_of(config), " ")));
+    lines.put(2, "lcores",
+              join(lcores_of(config), " ", [](unsigned id) { return std::to_string(id); }));
     for (size_t i = 0; i < config.guests.size(); i++) {
         const Guest& guest = config.guests[i];
         out += fmt::format("\nguest {}\n", guest.name);

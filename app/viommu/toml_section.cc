@@ -5,6 +5,7 @@
 #include <numeric>
 #include <sstream>
 
+#include "join.hh"
 #include "units.hh"
 
 namespace viommu::app {
@@ -89,7 +90,7 @@ Section::Section(const toml::table& table, std::string file, std::string path,
                  ProblemList& problems)
     : table_(table), file_(std::move(file)), path_(std::move(path)), problems_(&problems) {}
 
-std::string Section::join(std::string_view key) const {
+std::string Section::path_of(std::string_view key) const {
     if (key.empty()) return path_;
     return path_.empty() ? std::string(key) : fmt::format("{}.{}", path_, key);
 }
@@ -102,18 +103,17 @@ void Section::check_keys(std::initializer_list<std::string_view> known) const {
                 return edit_distance(a, key.str()) < edit_distance(b, key.str());
             });
         const bool near = edit_distance(*nearest, key.str()) <= 1 + nearest->size() / 4;
-        const auto advice =
-            near ? fmt::format("did you mean '{}'?", *nearest)
-                 : fmt::format("known keys here: {}", fmt::join(known.begin(), known.end(), ", "));
-        problems_->add({file_, unsigned(key.source().begin.line), join(key.str())}, spell(value),
+        const auto advice = near ? fmt::format("did you mean '{}'?", *nearest)
+                                 : fmt::format("known keys here: {}", join(known, ", "));
+        problems_->add({file_, unsigned(key.source().begin.line), path_of(key.str())}, spell(value),
                        fmt::format("there is no such key; {}", advice));
     }
 }
 
 Place Section::place(std::string_view key) const {
     const auto at = table_.find(key);
-    if (at == table_.end()) return {file_, unsigned(table_.source().begin.line), join(key)};
-    return {file_, unsigned(at->first.source().begin.line), join(key)};
+    if (at == table_.end()) return {file_, unsigned(table_.source().begin.line), path_of(key)};
+    return {file_, unsigned(at->first.source().begin.line), path_of(key)};
 }
 
 std::string Section::spelled(std::string_view key) const {
@@ -205,7 +205,8 @@ std::optional<std::vector<std::string>> Section::strings(std::string_view key,
 std::optional<Section> Section::table(std::string_view key, std::string_view example) const {
     const toml::node* node = table_.get(key);
     if (!node) return std::nullopt;
-    if (const auto* value = node->as_table()) return Section(*value, file_, join(key), *problems_);
+    if (const auto* value = node->as_table())
+        return Section(*value, file_, path_of(key), *problems_);
     problem(key, fmt::format("is {}; write a table, e.g. {} = {}", type_of(*node), key, example));
     return std::nullopt;
 }
@@ -220,8 +221,8 @@ std::vector<Section> Section::tables(std::string_view key, std::string_view exam
             if (const auto* value = element.as_table()) {
                 const auto* name = value->get_as<std::string>("name");
                 out.emplace_back(*value, file_,
-                                 name ? fmt::format("{}.{}", join(key), name->get())
-                                      : fmt::format("{}[{}]", join(key), out.size()),
+                                 name ? fmt::format("{}.{}", path_of(key), name->get())
+                                      : fmt::format("{}[{}]", path_of(key), out.size()),
                                  *problems_);
             }
     if (!array || out.size() != array->size())

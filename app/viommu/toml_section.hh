@@ -67,7 +67,7 @@ class Section {
     std::vector<Section> tables(std::string_view key, std::string_view example) const;
 
   private:
-    std::string join(std::string_view key) const;
+    std::string path_of(std::string_view key) const;
 
     const toml::table& table_;
     std::string file_;

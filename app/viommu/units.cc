@@ -4,6 +4,8 @@
 #include <bit>
 #include <charconv>
 
+#include "join.hh"
+
 namespace viommu::app {
 
 std::optional<uint64_t> parse_number(std::string_view text) {
@@ -56,7 +58,9 @@ std::optional<MacAddress> parse_mac(std::string_view text) {
     return mac;
 }
 
-std::string format_mac(const MacAddress& mac) { return fmt::format("{:02x}", fmt::join(mac, ":")); }
+std::string format_mac(const MacAddress& mac) {
+    return join(mac, ":", [](uint8_t byte) { return fmt::format("{:02x}", byte); });
+}
 
 MacAddress derive_mac(std::string_view name) {
     uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
@@ -72,10 +76,10 @@ std::string format_page_sizes(uint64_t mask) {
     const uint64_t smallest = mask & -mask;
     if (mask == -smallest)
         return fmt::format("{} and every larger power of two", format_size(smallest));
-    std::string out;
+    std::vector<std::string> sizes;
     for (uint64_t rest = mask; rest != 0; rest &= rest - 1)
-        out += (out.empty() ? "" : " ") + format_size(rest & -rest);
-    return out;
+        sizes.push_back(format_size(rest & -rest));
+    return join(sizes, " ");
 }
 
 }  // namespace viommu::app
