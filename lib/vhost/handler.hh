@@ -22,18 +22,17 @@ class Handler {
 
     virtual ~Handler() = default;
 
-    /// Device feature bits offered; the Socket adds the transport's (26, 30).
+    /// Device feature bits offered; the Socket adds the transport's (30). Asked once, at listen().
     virtual uint64_t features() const = 0;
+    /// Constant. Also the answer to GET_QUEUE_NUM.
     virtual uint16_t num_queues() const = 0;
-    /// True: ring addresses and SET_FEATURES bit 33 are this device's business; librte_vhost is
-    /// shown neither, so that it never looks at (or translates) ring memory.
-    virtual bool translates() const = 0;
 
     virtual void connected() {}
     /// After every queue has been stopped with Stop::kDisconnected.
     virtual void disconnected() {}
 
-    /// SET_FEATURES, transport bits included, as the frontend sent them. No queue is running.
+    /// SET_FEATURES, transport bits included, as the frontend sent them; only offered bits are set.
+    /// No queue is running.
     virtual void features_acked(uint64_t features) = 0;
 
     /// Fill `out` from configuration space; bytes beyond the structure read as zero.
@@ -41,7 +40,8 @@ class Handler {
     virtual void config_write(uint32_t offset, std::span<const std::byte> in) = 0;
 
     /// A new memory table. No queue is running. Kept alive by the Handler as long as it needs it;
-    /// but the memory itself is gone after the next memory_changed() or disconnected().
+    /// but the memory itself may be touched only here and while a queue is running: before a table
+    /// is replaced all queues are stopped, and the new one may turn out to be unusable.
     virtual void memory_changed(std::shared_ptr<const virtq::MemoryMap> memory) = 0;
 
     /// The queue has size, addresses, kick, is enabled, and there is a memory table.
@@ -49,6 +49,10 @@ class Handler {
     /// Returns the index of the next available-ring entry to be processed. On return no thread
     /// touches the ring, guest memory through it, or its fds.
     virtual uint16_t queue_stopped(uint16_t index, Stop why) = 0;
+    /// GET_VRING_BASE: the frontend takes the queue back, because the guest reset the device or the
+    /// VM stopped. The queue is not running; it may have been paused before (Stop::kDisabled), so
+    /// that no stop with kGetBase was reported.
+    virtual void queue_released(uint16_t /*index*/) {}
 };
 
 }  // namespace viommu::vhost

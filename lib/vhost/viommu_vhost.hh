@@ -5,8 +5,14 @@
 /// protocol into calls of a Handler: a virtio device that sees features, configuration space,
 /// memory and queues, and never a message.
 ///
-/// All calls of all Handlers come from librte_vhost's one event thread, one at a time. They must
-/// not wait for another frontend's message.
+/// All calls of all Handlers come from librte_vhost's one event thread, or from a Socket's
+/// destructor, one at a time in the whole process. They must not wait for another frontend's
+/// message, and neither create nor destroy Sockets.
+///
+///   socket.cc    registration, connections: who may come in, callbacks to sessions
+///   session.hh   one connection: messages, and which queues run
+///   message.hh   the part of the library's message that is safe to look at
+///   peer.hh      the connection's socket, which the library does not show
 #pragma once
 
 #include <memory>
@@ -23,6 +29,9 @@ class Socket {
     /// Errors: says which path and why.
     static Result<std::unique_ptr<Socket>> listen(const std::string& path, Handler& handler);
     /// Closes the connection, if there is one (queues are stopped first), and removes the file.
+    /// Waits for a message that is being received, at most a second.
+    ///
+    /// Threads: not from a Handler's function.
     ~Socket();
     Socket(const Socket&) = delete;
     Socket& operator=(const Socket&) = delete;
