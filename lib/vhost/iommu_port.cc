@@ -112,6 +112,7 @@ void IommuPort::queue_started(const virtq::Vring& vring) {
             wait_for_readers();
             token_.reset();
         }
+        if (index == VIRTIO_IOMMU_VQ_REQUEST) last_element_ = queue.last_used_element();
         queue.enable_notifications(false);
         vrings_[index] = *in_memory;
     } else {
@@ -139,11 +140,7 @@ unsigned IommuPort::poll() noexcept {
         if (!device_.table().grace_over(*token_)) return 0;
         token_.reset();
         publish_answers();
-        if (retry_ && execute() == Step::kRetry) {
-            // Others' removals fill the pool again: wait for those too.
-            token_ = device_.table().start_grace();
-            return 1;
-        }
+        if (retry_) execute();
         finish_pass();
         return 1;
     }
@@ -206,14 +203,13 @@ void IommuPort::finish_pass() noexcept {
     publish_answers();
 }
 
-bool IommuPort::publish_answers() noexcept {
-    if (answers_.empty()) return false;
+void IommuPort::publish_answers() noexcept {
+    if (answers_.empty()) return;
     Queue& queue = queues_[VIRTIO_IOMMU_VQ_REQUEST];
     for (const Answer& a : answers_) queue.push(a.head, a.written);
     last_element_ = element(answers_.back().head, answers_.back().written);
     answers_.clear();
     queue.complete();
-    return true;
 }
 
 /// Spec: 5.13.6.9 Fault reporting. Without an event queue, or a large enough buffer, the report is

@@ -36,7 +36,6 @@ class IommuPort final : public Handler, public poll::Pollable {
     // Handler
     uint64_t features() const override;
     uint16_t num_queues() const override { return kQueues; }
-    bool translates() const override { return false; }
     void features_acked(uint64_t) override {}
     void config_read(uint32_t offset, std::span<std::byte> out) override;
     void config_write(uint32_t offset, std::span<const std::byte> in) override;
@@ -88,7 +87,7 @@ class IommuPort final : public Handler, public poll::Pollable {
     unsigned take_requests() noexcept;
     Step execute() noexcept;
     void finish_pass() noexcept;
-    bool publish_answers() noexcept;
+    void publish_answers() noexcept;
     unsigned report_faults() noexcept;
 
     device::Device& device_;
