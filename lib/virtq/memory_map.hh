@@ -12,10 +12,10 @@ namespace viommu::virtq {
 
 /// One piece of guest memory, mapped into this process.
 struct MemoryRegion {
-    Gpa gpa;           ///< where the guest sees it
-    Uva uva;           ///< where the VMM sees it
-    uint64_t bytes;    ///< > 0
-    std::byte* vva;    ///< where we see it
+    Gpa gpa;         ///< where the guest sees it
+    Uva uva;         ///< where the VMM sees it
+    uint64_t bytes;  ///< > 0
+    std::byte* vva;  ///< where we see it
 };
 
 /// The guest memory of one vhost-user connection. Immutable once built.
@@ -32,7 +32,8 @@ class MemoryMap {
         for (const auto& r : regions_) {
             const uint64_t offset = gpa - r.gpa;
             if (offset < r.bytes)
-                return {r.vva + offset, size_t(bytes < r.bytes - offset ? bytes : r.bytes - offset)};
+                return {r.vva + offset,
+                        size_t(bytes < r.bytes - offset ? bytes : r.bytes - offset)};
         }
         return {};
     }

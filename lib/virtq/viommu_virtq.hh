@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// lib/virtq (L1): the device side of split virtqueues over hostile guest memory.
 ///
-///   memory_map.hh    guest memory regions of a connection: GPA, UVA -> our address
-///   vring.hh         where a queue is, as the frontend told us
-///   split_queue.hh   taking chains, returning them; generic over the address space its ring lives in
+///   memory_map.hh     guest memory regions of a connection: GPA, UVA -> our address
+///   vring.hh          where a queue is, as the frontend told us
+///   address_space.hh  what the addresses in a ring mean: the concept, and GPAs
+///   ring_part.hh      a part of a ring that may be scattered over our memory
+///   chain.hh          a descriptor chain; copying between it and our memory
+///   split_queue.hh    taking chains, returning them; how to use it
 #pragma once
 
+#include "address_space.hh"
+#include "chain.hh"
 #include "memory_map.hh"
 #include "split_queue.hh"
 #include "vring.hh"
