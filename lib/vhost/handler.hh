@@ -14,7 +14,7 @@ namespace viommu::vhost {
 class Handler {
   public:
     enum class Stop {
-        kDisabled,      ///< SET_VRING_ENABLE(0): pause
+        kDisabled,      ///< SET_VRING_ENABLE(0): pause; a GET_VRING_BASE after it is not reported
         kGetBase,       ///< GET_VRING_BASE: the guest reset the device, or the VM stopped
         kReconfigured,  ///< a message that changes the memory or this queue; starts again after it
         kDisconnected,  ///< the frontend is gone; guest memory is still mapped during the call
@@ -49,10 +49,6 @@ class Handler {
     /// Returns the index of the next available-ring entry to be processed. On return no thread
     /// touches the ring, guest memory through it, or its fds.
     virtual uint16_t queue_stopped(uint16_t index, Stop why) = 0;
-    /// GET_VRING_BASE: the frontend takes the queue back, because the guest reset the device or the
-    /// VM stopped. The queue is not running; it may have been paused before (Stop::kDisabled), so
-    /// that no stop with kGetBase was reported.
-    virtual void queue_released(uint16_t /*index*/) {}
 };
 
 }  // namespace viommu::vhost

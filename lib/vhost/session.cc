@@ -218,7 +218,6 @@ void Session::get_vring_base() {
     rte_vhost_set_vring_base(vid_, index_, q.base, q.base);
     q.addresses.reset();
     q.kick = false;
-    handler_.queue_released(index_);
 }
 
 Session::Verdict Session::after() {
