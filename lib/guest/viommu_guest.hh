@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// lib/guest (L3): a guest and its VMM in user space.
+///
+/// It stands where a virtual machine would: for tests, for the demo (examples/guest) and for
+/// benchmarks. Everything it sends, a VMM and a Linux guest send; what it knows of the daemon is
+/// its sockets. It uses no DPDK.
+///
+///   memory.hh        RAM: a memfd, banks at GPAs, pages near or scattered
+///   channel.hh       a unix socket with descriptors and time limits
+///   frontend.hh      the VMM: vhost-user as Cloud Hypervisor, or QEMU, speaks it
+///   dma.hh           how a driver makes memory visible to a device; bus addresses
+///   driver_queue.hh  the driver's side of a split virtqueue, in scattered memory too
+///   request.hh       virtio-iommu requests and answers as values
+///   iommu_driver.hh  the virtio-iommu driver: synchronous requests, raw requests, fault events
+///
+/// From bottom to top: drivers write *bus addresses*. To the IOMMU's own driver these are GPAs; to
+/// a network driver they are whatever its Dma returned, and only the Dma knows that an IOMMU is
+/// there. The VMM then either knows about the IOMMU (RingAddresses::kIova) or takes ring addresses
+/// for GPAs (kUva): the same guest is used for both.
+///
+/// What is *not* modelled: interrupts are not waited for (drivers poll), EVENT_IDX and packed rings
+/// are not negotiated, and one thread is the whole guest.
+///
+/// A test that wants to misbehave finds the seams in: Frontend::raw() and exchange() for messages,
+/// IommuDriver::submit_raw() and submit_segments() for requests, DriverQueue::add() for chains.
+#pragma once
+
+#include "channel.hh"
+#include "dma.hh"
+#include "driver_queue.hh"
+#include "frontend.hh"
+#include "iommu_driver.hh"
+#include "memory.hh"
+#include "request.hh"
