@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <bit>
 #include <cctype>
-#include <fstream>
-#include <sstream>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
 
 #include "config_rules.hh"
 #include "toml_section.hh"
@@ -346,14 +348,16 @@ tl::expected<Config, Problems> parse_config(std::string_view text, const std::st
 }
 
 tl::expected<Config, Problems> load_config(const std::string& path) {
-    std::ifstream file(path);
-    std::stringstream text;
-    if (file) text << file.rdbuf();
-    if (!file || !text)
+    std::string text;
+    const std::unique_ptr<FILE, int (*)(FILE*)> file(fopen(path.c_str(), "rb"), fclose);
+    char piece[4096];
+    for (size_t n; file && (n = fread(piece, 1, sizeof piece, file.get())) > 0;)
+        text.append(piece, n);
+    if (!file || ferror(file.get()))
         return tl::unexpected(Problems{fmt::format(
             "{}: cannot be read: {}; give the path of a configuration file with --config", path,
             std::strerror(errno))});
-    return parse_config(text.str(), path);
+    return parse_config(text, path);
 }
 
 }  // namespace viommu::app

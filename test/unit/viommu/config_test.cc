@@ -154,6 +154,12 @@ TEST(Config, directory_as_file_is_refused) {
     EXPECT_NE(loaded.error()[0].find("/tmp: cannot be read"), std::string::npos);
 }
 
+TEST(Config, empty_file_has_no_guest) {
+    const auto loaded = load_config("/dev/null");
+    ASSERT_FALSE(loaded.has_value());
+    EXPECT_NE(loaded.error()[0].find("there is no guest"), std::string::npos);
+}
+
 TEST(Config, no_guest_is_refused) { expect_problem("poll = \"busy\"\n", {"[[guest]]"}); }
 
 TEST(Config, unknown_key_near_a_known_one_is_corrected) {

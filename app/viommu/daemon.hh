@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config.hh"
+#include "ethdev.hh"
+#include "guest.hh"
+#include "lcores.hh"
+#include "patch.hh"
+#include "port.hh"
+
+namespace viommu::app {
+
+/// In the order of Config::guests.
+using Devices = std::vector<std::unique_ptr<device::Device>>;
+
+/// Everything that is served, on running lcores. Threads: the main lcore, after EAL has started.
+class Daemon {
+  public:
+    /// `config` outlives it. On return all sockets are there and all lcores poll.
+    static Result<std::unique_ptr<Daemon>> create(const Config& config, Devices devices);
+    ~Daemon();
+    Daemon(const Daemon&) = delete;
+    Daemon& operator=(const Daemon&) = delete;
+
+    /// Disconnect all frontends, remove the sockets, end polling. Idempotent.
+    void stop();
+
+    /// One text of headings and "<dotted name> <value>" lines.
+    std::string counters();
+    /// What happened since the last call that the operator should know.
+    std::vector<std::string> warnings();
+
+  private:
+    /// A patch, and the end that is not a net port of ours.
+    struct Wire {
+        std::unique_ptr<PacketEnd> outer;
+        std::unique_ptr<Patch> patch;
+        NetService *a, *b;  ///< b: null when `outer` is the other end
+        poll::Poller* poller;
+    };
+
+    explicit Daemon(const Config& config);
+    Result<void> make_pool();
+    Result<void> make_services(Devices devices);
+    Result<void> connect(const Link& link);
+    Result<void> listen();
+    const Net& net_of(const Link::End& end) const;
+    NetService& service_of(const Link::End& end) { return *nets_[end.guest][end.net]; }
+    void add_wire_counters(Counters& out, const Wire& wire) const;
+
+    struct PoolFreer {
+        void operator()(rte_mempool* pool) const;
+    };
+
+    // In the order in which they depend on one another.
+    const Config& config_;
+    std::unique_ptr<rte_mempool, PoolFreer> pool_;
+    Lcores lcores_;
+    std::vector<std::unique_ptr<GuestIommu>> guests_;
+    std::vector<std::vector<std::unique_ptr<NetService>>> nets_;  ///< by guest
+    std::vector<Wire> wires_;
+};
+
+}  // namespace viommu::app

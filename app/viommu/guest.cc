@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "guest.hh"
+
+#include <sys/stat.h>
+
+#include <filesystem>
+
+namespace viommu::app {
+
+Result<void> make_directories(const std::string& socket) {
+    const mode_t before = umask(0077);
+    std::error_code error;
+    const auto directory = std::filesystem::path(socket).parent_path();
+    std::filesystem::create_directories(directory, error);
+    umask(before);
+    if (error)
+        return fail("{}: its directory {} cannot be made: {}", socket, directory.string(),
+                    error.message());
+    return {};
+}
+
+GuestIommu::GuestIommu(const Guest& guest, std::unique_ptr<device::Device> device, Lcores& lcores)
+    : guest_(guest),
+      device_(std::move(device)),
+      lcores_(lcores),
+      port_(*device_, lcores.at(guest.lcore.id)) {}
+
+Result<void> GuestIommu::listen() {
+    if (auto made = make_directories(guest_.socket); !made) return made;
+    auto socket = vhost::Socket::listen(guest_.socket, port_);
+    if (!socket) return tl::unexpected(socket.error());
+    socket_ = std::move(*socket);
+    return {};
+}
+
+void GuestIommu::close() {
+    if (!socket_) return;
+    refused_connections_ = socket_->refused_connections();
+    socket_.reset();
+}
+
+void GuestIommu::add_counters(Counters& out, uint64_t faults_lost) {
+    table::Table::Usage usage;
+    lcores_.run_on(guest_.lcore.id, [&] { usage = device_->table().usage(); });
+    add_device(out, guest_.name, device_->stats(), faults_lost, usage);
+    const std::string prefix = fmt::format("guest.{}.queue", guest_.name);
+    const auto& stats = port_.stats();
+    out.add(prefix, "passes", stats.passes.was());
+    out.add(prefix, "grace_periods", stats.grace_periods.was());
+    out.add(prefix, "malformed", stats.malformed.was());
+    out.add(prefix, "unreachable", stats.unreachable.was());
+    out.add(prefix, "unusable", stats.unusable_queues.was());
+    out.add(fmt::format("guest.{}", guest_.name), "refused_connections",
+            socket_ ? socket_->refused_connections() : refused_connections_);
+}
+
+std::optional<std::string> GuestIommu::quota_warning() {
+    const uint64_t refusals = device_->stats().status[size_t(Status::kNoMem)].was();
+    const uint64_t fresh = refusals - std::exchange(refusals_told_, refusals);
+    if (fresh == 0) return std::nullopt;
+    return fmt::format(
+        "guest {}: {} requests were answered NOMEM; raise max_domains ({}), max_mappings ({}) or "
+        "arena ({} bytes), for a guest's driver may ignore that and lose packets",
+        guest_.name, fresh, guest_.device.max_domains, guest_.device.max_mappings,
+        guest_.device.arena_bytes);
+}
+
+}  // namespace viommu::app

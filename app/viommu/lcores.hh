@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "report.hh"
+#include "viommu_poll.hh"
+
+namespace viommu::app {
+
+/// A Poller on each of some EAL worker lcores. Threads: the main lcore.
+class Lcores {
+  public:
+    Lcores(const std::vector<unsigned>& ids, poll::Policy policy);
+    ~Lcores() { stop(); }
+    Lcores(const Lcores&) = delete;
+    Lcores& operator=(const Lcores&) = delete;
+
+    poll::Poller& at(unsigned id) { return *pollers_.at(id); }
+
+    /// Begin to poll. Errors: an lcore that is not free; none polls then.
+    Result<void> launch();
+    /// End polling and wait for it. Idempotent.
+    void stop();
+
+    /// Run `function` on the thread of lcore `id`, between two rounds, and wait for it. Here, when
+    /// nothing polls.
+    void run_on(unsigned id, const std::function<void()>& function);
+
+    void add_counters(Counters& out) const;
+
+  private:
+    std::map<unsigned, std::unique_ptr<poll::Poller>> pollers_;
+    std::vector<unsigned> running_;
+};
+
+}  // namespace viommu::app
