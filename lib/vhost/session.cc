@@ -129,7 +129,7 @@ Session::Verdict Session::check(const Message& message) {
             break;
         }
         case VHOST_USER_SET_VRING_NUM:
-            if (value_ > kMaxQueueSize || (value_ & (value_ - 1)) != 0)
+            if (value_ > kMaxQueueSize || !std::has_single_bit(value_))
                 return refuse(message, "the size is not a power of two up to 32768");
             break;
     }
