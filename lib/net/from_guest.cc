@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// The transmitq (virtio 1.3, 5.1.6.2): chains to packets.
+#include <rte_mbuf.h>
+
+#include <algorithm>
+
+#include "burst.hh"
+
+namespace viommu::net {
+
+namespace {
+constexpr uint32_t kHeaderBytes = sizeof(wire::virtio_net_hdr);
+constexpr uint32_t kMinFrame = 14;  // an Ethernet header
+}  // namespace
+
+unsigned NetPort::from_guest(std::span<rte_mbuf*> out) noexcept {
+    Queue& q = transmit_;
+    const Burst burst(*this, q);
+    if (!burst) return 0;
+    const unsigned waiting = std::min({q.ring.available(), unsigned(out.size()), kBurst});
+    if (waiting == 0) {
+        count_broken(q);
+        return 0;
+    }
+    // Without a place to put them the packets stay in the guest's ring: it slows down, loses none.
+    std::array<rte_mbuf*, kBurst> fresh;
+    if (rte_pktmbuf_alloc_bulk(&pool_, fresh.data(), waiting) != 0) return 0;
+
+    unsigned got = 0;
+    uint64_t bytes = 0;
+    for (unsigned taken = 0; taken < waiting; ++taken) {
+        const virtq::Pop pop = q.ring.pop(chain_);
+        if (pop == virtq::Pop::kEmpty || pop == virtq::Pop::kBroken) break;
+        if (pop == virtq::Pop::kFault) {
+            q.counters.drop_fault.add();
+        } else if (pop == virtq::Pop::kMalformed ||
+                   chain_.readable_bytes() < kHeaderBytes + kMinFrame) {
+            q.counters.drop_malformed.add();
+        } else if (chain_.readable_bytes() - kHeaderBytes > max_frame()) {
+            q.counters.drop_too_big.add();
+        } else if (read_frame(fresh[got])) {
+            bytes += fresh[got]->pkt_len;
+            out[got] = fresh[got];
+            ++got;
+        }
+        q.ring.push(chain_.head(), 0);
+    }
+    count_broken(q);
+    if (got < waiting) rte_pktmbuf_free_bulk(fresh.data() + got, waiting - got);
+    q.counters.packets.add(got);
+    q.counters.bytes.add(bytes);
+    return got;
+}
+
+/// Copy chain_ behind its header into `packet`, and more segments when it does not fit. On false
+/// the drop has been counted, and `packet` can be used for the next.
+bool NetPort::read_frame(rte_mbuf* packet) noexcept {
+    virtq::Cursor<IovaSpace, Access::kRead> cursor(space_, chain_.readable(),
+                                                   chain_.readable_bytes());
+    // No offload is offered, so nothing in the header means anything.
+    uint32_t left = uint32_t(chain_.readable_bytes()) - kHeaderBytes;
+    bool ok = cursor.skip(kHeaderBytes) == kHeaderBytes;
+    rte_mbuf* last = packet;
+    while (ok && left > 0) {
+        if (rte_pktmbuf_tailroom(last) == 0) {
+            rte_mbuf* next = rte_pktmbuf_alloc(&pool_);
+            if (next == nullptr) {
+                transmit_.counters.drop_no_mbuf.add();
+                break;
+            }
+            last->next = next;
+            packet->nb_segs++;
+            last = next;
+        }
+        const uint32_t want = std::min<uint32_t>(left, rte_pktmbuf_tailroom(last));
+        auto* to = rte_pktmbuf_mtod_offset(last, std::byte*, last->data_len);
+        ok = cursor.read({to, want}) == want;
+        last->data_len = uint16_t(last->data_len + want);
+        packet->pkt_len += want;
+        left -= want;
+    }
+    if (ok && left == 0) return true;
+    if (!ok) transmit_.counters.drop_fault.add();
+    rte_pktmbuf_free(packet->next);
+    rte_pktmbuf_reset(packet);
+    return false;
+}
+
+}  // namespace viommu::net

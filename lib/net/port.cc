@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// Control side of a port: features, configuration, where the rings are.
+#include "port.hh"
+
+#include <algorithm>
+#include <cstring>
+
+#include "burst.hh"
+
+namespace viommu::net {
+
+using namespace wire;
+
+namespace {
+
+constexpr uint64_t bit(unsigned n) { return uint64_t{1} << n; }
+
+/// How long a stalled ring may wait to be looked at again while the lcore sleeps.
+constexpr std::chrono::microseconds kStallLatency{1000};
+
+/// The largest frame without an MTU: what a 16-bit IP length and an Ethernet header with two VLAN
+/// tags can make.
+constexpr uint32_t kMaxFrame = 65535 + 14 + 8;
+constexpr uint32_t kEthernetOverhead = 14 + 8;
+
+}  // namespace
+
+Result<std::unique_ptr<NetPort>> NetPort::create(const Config& config, table::Table& table,
+                                                 xlate::FaultQueue& faults, rte_mempool& pool) {
+    auto reader = xlate::Reader::create(table, faults, config.endpoint);
+    if (!reader) return tl::unexpected(reader.error());
+    return std::unique_ptr<NetPort>(new NetPort(config, std::move(*reader), pool));
+}
+
+NetPort::NetPort(const Config& config, xlate::Reader reader, rte_mempool& pool)
+    : config_(config), reader_(std::move(reader)), pool_(pool) {}
+
+uint64_t NetPort::features() const noexcept {
+    return bit(VIRTIO_F_VERSION_1) | bit(VIRTIO_F_ACCESS_PLATFORM) | bit(VIRTIO_F_INDIRECT_DESC) |
+           bit(VIRTIO_NET_F_MAC) | bit(VIRTIO_NET_F_STATUS) | bit(VIRTIO_NET_F_MRG_RXBUF) |
+           (config_.mtu ? bit(VIRTIO_NET_F_MTU) : 0);
+}
+
+uint32_t NetPort::max_frame() const noexcept {
+    return config_.mtu ? *config_.mtu + kEthernetOverhead : kMaxFrame;
+}
+
+void NetPort::config_read(uint32_t offset, std::span<std::byte> out) const noexcept {
+    virtio_net_config c{};
+    std::copy(config_.mac.begin(), config_.mac.end(), c.mac);
+    c.status = VIRTIO_NET_S_LINK_UP;
+    c.max_virtqueue_pairs = 1;
+    c.mtu = config_.mtu.value_or(0);
+    std::fill(out.begin(), out.end(), std::byte{0});
+    if (offset < sizeof c)
+        std::memcpy(out.data(), reinterpret_cast<const std::byte*>(&c) + offset,
+                    std::min(out.size(), sizeof c - offset));
+}
+
+void NetPort::memory_changed(std::shared_ptr<const virtq::MemoryMap> memory) {
+    memory_ = std::move(memory);
+    space_.set_memory(memory_.get());
+}
+
+std::optional<virtq::Vring> NetPort::in_iovas(const virtq::Vring& vring) const noexcept {
+    const bool iovas = config_.ring_addresses == RingAddresses::kAuto
+                           ? (acked_ & bit(VIRTIO_F_ACCESS_PLATFORM)) != 0
+                           : config_.ring_addresses == RingAddresses::kIova;
+    if (iovas) return vring;
+    // The VMM's GPA is the guest's IOVA.
+    if (!memory_) return std::nullopt;
+    const auto desc = memory_->gpa_of({vring.desc});
+    const auto avail = memory_->gpa_of({vring.avail});
+    const auto used = memory_->gpa_of({vring.used});
+    if (!desc || !avail || !used) return std::nullopt;
+    virtq::Vring in_space = vring;
+    in_space.desc = desc->value;
+    in_space.avail = avail->value;
+    in_space.used = used->value;
+    return in_space;
+}
+
+void NetPort::queue_started(const virtq::Vring& vring) {
+    Queue* q = queue(vring.index);
+    if (q == nullptr) return;
+    q->vring = in_iovas(vring);
+    // Without VERSION_1 the header has another size and rings another byte order.
+    if ((acked_ & bit(VIRTIO_F_VERSION_1)) == 0) q->vring.reset();
+    if (!q->vring) q->counters.ring_unusable.add();
+    q->ring.unbind();
+    q->started = q->stalled = false;
+    collect_wake_fds();
+    const Burst bind_now(*this, *q);  // so that notifications are off from the start
+}
+
+uint16_t NetPort::queue_stopped(uint16_t index) noexcept {
+    Queue* q = queue(index);
+    if (q == nullptr || !q->vring) return 0;
+    q->ring.unbind();
+    q->vring.reset();
+    collect_wake_fds();
+    return q->started ? q->ring.next_index() : 0;
+}
+
+void NetPort::collect_wake_fds() {
+    wake_fds_.clear();
+    for (const Queue* q : {&receive_, &transmit_})
+        if (q->vring && q->vring->kick_fd >= 0) wake_fds_.push_back(q->vring->kick_fd);
+}
+
+/// Bind the ring again if what it was bound to may have been taken away. Inside a section.
+bool NetPort::ready(Queue& q) noexcept {
+    if (q.ring.bound() && q.generation == reader_.generation()) [[likely]]
+        return true;
+    space_.report_faults(!q.stalled);  // once per stall
+    const bool bound = q.ring.bind(space_, *q.vring);
+    space_.report_faults(true);
+    if (!bound) {
+        if (!q.stalled) q.counters.ring_unmapped.add();
+        q.stalled = true;
+        return false;
+    }
+    q.stalled = false;
+    q.generation = reader_.generation();
+    if (!q.started) {
+        q.ring.start_at_used();
+        q.started = true;
+    }
+    q.ring.enable_notifications(false);
+    return true;
+}
+
+void NetPort::count_broken(Queue& q) noexcept {
+    if (q.ring.stats().broken.was() == q.broken_seen) return;
+    q.broken_seen = q.ring.stats().broken.was();
+    q.counters.ring_broken.add();
+}
+
+bool NetPort::arm() noexcept {
+    // Buffers that the guest adds to the receiveq wake nobody: they are looked for when there is a
+    // packet for them.
+    const Burst burst(*this, transmit_);
+    return !burst || transmit_.ring.arm();
+}
+
+void NetPort::disarm() noexcept {
+    const Burst burst(*this, transmit_);
+    if (burst) transmit_.ring.enable_notifications(false);
+}
+
+std::chrono::microseconds NetPort::sleep_limit() const noexcept {
+    const bool stalled = (transmit_.vring && transmit_.stalled) || (receive_.vring && receive_.stalled);
+    return stalled ? kStallLatency : std::chrono::microseconds::max();
+}
+
+}  // namespace viommu::net

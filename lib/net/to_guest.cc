@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// The receiveq (virtio 1.3, 5.1.6.3, 5.1.6.4): packets into the guest's buffers.
+#include <rte_mbuf.h>
+
+#include <algorithm>
+
+#include "burst.hh"
+
+namespace viommu::net {
+
+namespace {
+
+constexpr uint32_t kHeaderBytes = sizeof(wire::virtio_net_hdr);
+/// A packet may be spread over this many buffers; more (buffers of under 300 bytes for 64 KiB)
+/// is too big for what the guest provides.
+constexpr unsigned kMaxBuffers = 256;
+/// A guest that adds useless buffers as fast as they are returned gets this many looks.
+constexpr unsigned kMaxTries = 2 * kMaxBuffers;
+
+/// Where a frame's bytes come from: the header, then the segments of an mbuf.
+class Source {
+  public:
+    Source(const std::byte* header, const rte_mbuf* packet)
+        : at_(header), left_(kHeaderBytes), next_(packet) {}
+
+    /// Copy as much as `to` holds, or is left.
+    void copy(std::span<std::byte> to) noexcept {
+        while (!to.empty()) {
+            if (left_ == 0 && !advance()) return;
+            const auto n = std::min<size_t>(to.size(), left_);
+            std::memcpy(to.data(), at_, n);
+            to = to.subspan(n);
+            at_ += n;
+            left_ -= uint32_t(n);
+        }
+    }
+
+  private:
+    bool advance() noexcept {
+        while (left_ == 0 && next_ != nullptr) {
+            at_ = rte_pktmbuf_mtod(next_, const std::byte*);
+            left_ = next_->data_len;
+            next_ = next_->next;
+        }
+        return left_ != 0;
+    }
+
+    const std::byte* at_;
+    uint32_t left_;
+    const rte_mbuf* next_;
+};
+
+/// num_buffers of a header in guest memory, whose two bytes may lie in two pieces.
+class NumBuffers {
+  public:
+    /// `piece` holds the buffer's bytes from `offset` on.
+    void find(std::span<std::byte> piece, uint32_t offset) noexcept {
+        for (uint32_t i = 0; i < 2; ++i)
+            if (kAt + i >= offset && kAt + i - offset < piece.size())
+                bytes_[i] = piece.data() + (kAt + i - offset);
+    }
+    /// All pieces of the header have been seen.
+    void set(unsigned n) noexcept {
+        *bytes_[0] = std::byte(n);
+        *bytes_[1] = std::byte(n >> 8);
+    }
+
+  private:
+    static constexpr uint32_t kAt = offsetof(wire::virtio_net_hdr, num_buffers);
+    std::byte* bytes_[2] = {};
+};
+
+}  // namespace
+
+unsigned NetPort::to_guest(std::span<rte_mbuf*> in) noexcept {
+    Queue& q = receive_;
+    in = in.first(std::min<size_t>(in.size(), kBurst));
+    const Burst burst(*this, q);
+    if (!burst) {
+        q.counters.not_running.add(in.size());
+        return 0;
+    }
+    unsigned taken = 0;
+    for (const rte_mbuf* packet : in) {
+        if (packet->pkt_len > max_frame()) {
+            q.counters.drop_too_big.add();
+        } else if (write_frame(packet) == Delivery::kNoBuffer) {
+            q.counters.no_buffer.add(in.size() - taken);
+            break;
+        }
+        ++taken;
+    }
+    count_broken(q);
+    rte_pktmbuf_free_bulk(in.data(), taken);
+    return taken;
+}
+
+/// Deliver one packet, or drop and count it. kNoBuffer: the packet has not been touched.
+///
+/// Buffers are taken until the packet fits, and returned only then: a packet never comes in part.
+/// A buffer that cannot begin a packet goes back with used length 0, which a driver treats as a
+/// packet too short, and the packet tries the next one; at a fault so do all that were taken, and
+/// the packet is dropped.
+NetPort::Delivery NetPort::write_frame(const rte_mbuf* packet) noexcept {
+    Queue& q = receive_;
+    const bool mergeable = (acked_ >> wire::VIRTIO_NET_F_MRG_RXBUF & 1) != 0;
+    struct Used {
+        uint16_t head;
+        uint32_t bytes;
+    };
+    std::array<Used, kMaxBuffers> used;
+    unsigned filled = 0;                // buffers in `used`
+    NumBuffers num_buffers;             // where the first buffer has that field
+    const std::array<std::byte, kHeaderBytes> header{};
+    Source source(header.data(), packet);
+    uint32_t left = kHeaderBytes + packet->pkt_len;
+    Counter* drop = nullptr;
+    for (unsigned tries = 0; left > 0 && drop == nullptr; ++tries) {
+        if (filled == kMaxBuffers || (filled > 0 && !mergeable)) {
+            drop = &q.counters.drop_too_big;
+            break;
+        }
+        const virtq::Pop pop = tries < kMaxTries ? q.ring.pop(chain_) : virtq::Pop::kEmpty;
+        if (pop == virtq::Pop::kEmpty || pop == virtq::Pop::kBroken) {
+            q.ring.rewind(filled);
+            return Delivery::kNoBuffer;
+        }
+        if (pop != virtq::Pop::kChain || chain_.writable_bytes() < kHeaderBytes) {
+            q.counters.bad_buffer.add();
+            if (filled == 0) {
+                q.ring.push(chain_.head(), 0);
+                continue;
+            }
+            drop = pop == virtq::Pop::kFault ? &q.counters.drop_fault : &q.counters.drop_malformed;
+        }
+        const auto room = uint32_t(std::min<uint64_t>(chain_.writable_bytes(), left));
+        used[filled++] = {chain_.head(), room};
+        if (drop != nullptr) break;
+        virtq::Cursor<IovaSpace, Access::kWrite> cursor(space_, chain_.writable(), room);
+        for (uint32_t done = 0; done < room;) {
+            const auto piece = cursor.take(room - done);
+            if (piece.empty()) {
+                drop = &q.counters.drop_fault;
+                break;
+            }
+            if (filled == 1) num_buffers.find(piece, done);
+            source.copy(piece);
+            done += uint32_t(piece.size());
+        }
+        left -= room;
+    }
+    if (drop == nullptr) {
+        num_buffers.set(filled);
+        q.counters.packets.add();
+        q.counters.bytes.add(packet->pkt_len);
+    } else {
+        drop->add();
+    }
+    for (unsigned i = 0; i < filled; ++i)
+        q.ring.push(used[i].head, drop == nullptr ? used[i].bytes : 0);
+    return Delivery::kDone;
+}
+
+}  // namespace viommu::net
