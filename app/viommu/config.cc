@@ -256,9 +256,9 @@ Net read_net(const Section& s, const Guest& guest, Rules& rules) {
     if (const auto mtu = s.number("mtu", 68, 9216, "1500")) net.mtu = uint16_t(*mtu);
     const auto rings = s.string("ring_addresses", "\"auto\"").value_or("auto");
     if (rings == "iova")
-        net.ring_addresses = RingAddresses::kIova;
+        net.ring_addresses = net::RingAddresses::kIova;
     else if (rings == "uva")
-        net.ring_addresses = RingAddresses::kUva;
+        net.ring_addresses = net::RingAddresses::kUva;
     else if (rings != "auto")
         s.problem("ring_addresses", "is no way to give them; write \"auto\", \"iova\" or \"uva\"");
     net.peer = read_peer(s);

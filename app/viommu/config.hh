@@ -11,6 +11,7 @@
 
 #include "viommu_base.hh"
 #include "viommu_device.hh"
+#include "viommu_net.hh"
 #include "viommu_poll.hh"
 
 namespace viommu::app {
@@ -41,9 +42,6 @@ struct Peer {
     Place place;
 };
 
-/// How a VMM says where rings are (design: 5. How a packet's address is found).
-enum class RingAddresses { kAuto, kIova, kUva };
-
 using MacAddress = std::array<uint8_t, 6>;
 
 struct Net {
@@ -52,7 +50,7 @@ struct Net {
     EndpointId endpoint = 0;
     MacAddress mac{};
     std::optional<uint16_t> mtu;
-    RingAddresses ring_addresses = RingAddresses::kAuto;
+    net::RingAddresses ring_addresses = net::RingAddresses::kAuto;
     Peer peer;
     Lcore lcore;
     bool lcore_given = false;

@@ -64,8 +64,10 @@ std::string peer_name(const Peer& peer) {
     return "none: packets from the guest are dropped";
 }
 
-const char* ring_name(RingAddresses rings) {
-    return rings == RingAddresses::kIova ? "iova" : rings == RingAddresses::kUva ? "uva" : "auto";
+const char* ring_name(net::RingAddresses rings) {
+    return rings == net::RingAddresses::kIova  ? "iova"
+           : rings == net::RingAddresses::kUva ? "uva"
+                                               : "auto";
 }
 
 void describe_device(Lines& lines, const device::Config& device) {

@@ -74,7 +74,7 @@ TEST(Config, full_example_sets_every_field) {
     EXPECT_EQ(net.endpoint, 0x20u);
     EXPECT_EQ(net.mac, (MacAddress{0x52, 0x54, 0, 0x12, 0x34, 0x56}));
     EXPECT_EQ(net.mtu, 1500);
-    EXPECT_EQ(net.ring_addresses, RingAddresses::kUva);
+    EXPECT_EQ(net.ring_addresses, net::RingAddresses::kUva);
     EXPECT_EQ(net.peer.kind, Peer::Kind::kVdev);
     EXPECT_EQ(net.peer.target, "net_tap0,iface=vtap0");
     EXPECT_EQ(net.lcore.id, 2u);
@@ -99,7 +99,7 @@ TEST(Config, shortest_example_gets_the_documented_defaults) {
     EXPECT_EQ(net.lcore.id, 1u);
     EXPECT_EQ(net.peer.kind, Peer::Kind::kNone);
     EXPECT_FALSE(net.mtu.has_value());
-    EXPECT_EQ(net.ring_addresses, RingAddresses::kAuto);
+    EXPECT_EQ(net.ring_addresses, net::RingAddresses::kAuto);
     EXPECT_EQ(net.mac[0] & 3, 2) << "not a locally administered unicast address";
 }
 
