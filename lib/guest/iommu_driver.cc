@@ -129,8 +129,13 @@ std::vector<QueueSetup> IommuDriver::queue_setups(std::optional<uint16_t> base) 
     return queues;
 }
 
-Result<void> IommuDriver::reset() {
+Result<void> IommuDriver::stop() {
     if (auto bases = frontend_.reset(); !bases) return tl::unexpected(bases.error());
+    return {};
+}
+
+Result<void> IommuDriver::reset() {
+    if (auto ok = stop(); !ok) return ok;
     return activate({});
 }
 

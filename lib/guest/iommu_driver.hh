@@ -50,6 +50,8 @@ class IommuDriver {
     IommuDriver(const IommuDriver&) = delete;
     IommuDriver& operator=(const IommuDriver&) = delete;
 
+    /// Device reset: the driver lets the device go.
+    Result<void> stop();
     /// Device reset, then DRIVER_OK again with empty queues; what the device forgets is its affair.
     Result<void> reset();
     /// The connection is made anew, and the queues go on where they are: what a VMM does when the
@@ -81,7 +83,7 @@ class IommuDriver {
     /// The next fault; nothing within `timeout` is an answer, not an error.
     Result<std::optional<FaultEvent>> poll_fault(Milliseconds timeout);
 
-    Memory& memory() { return memory_; }
+    Memory& memory() const { return memory_; }
     Frontend& frontend() { return frontend_; }
     DriverQueue& request_queue() { return *requests_; }
     DriverQueue& event_queue() { return *events_; }

@@ -12,6 +12,10 @@
 ///   driver_queue.hh  the driver's side of a split virtqueue, in scattered memory too
 ///   request.hh       virtio-iommu requests and answers as values
 ///   iommu_driver.hh  the virtio-iommu driver: synchronous requests, raw requests, fault events
+///   paged_dma.hh     a domain's memory: IOVAs, MAP and UNMAP in batches
+///   buffer_pool.hh   packet buffers, mapped once or for every packet
+///   net_driver.hh    the virtio-net driver: polled bursts, mergeable buffers
+///   guest.hh         all of it together: Guest::create({...})
 ///
 /// From bottom to top: drivers write *bus addresses*. To the IOMMU's own driver these are GPAs; to
 /// a network driver they are whatever its Dma returned, and only the Dma knows that an IOMMU is
@@ -25,10 +29,14 @@
 /// IommuDriver::submit_raw() and submit_segments() for requests, DriverQueue::add() for chains.
 #pragma once
 
+#include "buffer_pool.hh"
 #include "channel.hh"
 #include "dma.hh"
 #include "driver_queue.hh"
 #include "frontend.hh"
+#include "guest.hh"
 #include "iommu_driver.hh"
 #include "memory.hh"
+#include "net_driver.hh"
+#include "paged_dma.hh"
 #include "request.hh"

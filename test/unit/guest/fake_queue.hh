@@ -17,12 +17,6 @@ struct FakeChain {
     uint16_t head = 0;
     std::vector<Segment> readable, writable;
     bool indirect = false;
-
-    uint64_t readable_bytes() const {
-        uint64_t sum = 0;
-        for (const auto& s : readable) sum += s.bytes;
-        return sum;
-    }
 };
 
 class FakeQueue {
@@ -70,6 +64,13 @@ class FakeQueue {
         for (const auto& s : chain.readable)
             for (uint32_t i = 0; i < s.bytes; ++i) bytes.push_back(*data_(s.at.value + i));
         return bytes;
+    }
+    /// The first address to be read that leads nowhere.
+    std::optional<uint64_t> unreachable(const FakeChain& chain) const {
+        for (const auto& s : chain.readable)
+            for (uint32_t i = 0; i < s.bytes; ++i)
+                if (data_(s.at.value + i) == nullptr) return s.at.value + i;
+        return std::nullopt;
     }
     /// How much went into the chain.
     uint32_t write(const FakeChain& chain, std::span<const std::byte> bytes) const {
