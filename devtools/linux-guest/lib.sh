@@ -137,7 +137,7 @@ device_arguments() {
         # The third queue is for control, should the daemon offer it. A ring of 1024 is several
         # pages long, which an IOMMU lets the guest scatter.
         printf '%s\n' -device "vhost-user-test-device-pci,addr=4,virtio-id=1,$(
-            )num_vqs=3,vq_size=1024,config_size=12,chardev=c1,iommu_platform=on"
+            )num_vqs=2,vq_size=1024,config_size=12,chardev=c1,iommu_platform=on"
         return
     fi
     # QEMU would keep the control queue and read it untranslated: all that needs one is off.
