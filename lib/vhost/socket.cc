@@ -89,16 +89,15 @@ rte_vhost_msg_result on_message_done(int vid, void* context);
 int on_new_device(int) { return -1; }
 void on_destroy_device(int) {}
 
-constexpr rte_vhost_device_ops kDeviceOps = {
-    .new_device = on_new_device,
-    .destroy_device = on_destroy_device,
-    .vring_state_changed = nullptr,
-    .features_changed = nullptr,
-    .new_connection = on_new_connection,
-    .destroy_connection = on_destroy_connection,
-    .guest_notified = nullptr,
-    .reserved = {},
-};
+/// Members come and go between DPDK versions; those named here are in all of them.
+constexpr rte_vhost_device_ops kDeviceOps = [] {
+    rte_vhost_device_ops ops{};
+    ops.new_device = on_new_device;
+    ops.destroy_device = on_destroy_device;
+    ops.new_connection = on_new_connection;
+    ops.destroy_connection = on_destroy_connection;
+    return ops;
+}();
 
 constexpr rte_vhost_user_extern_ops kMessageOps = {
     .pre_msg_handle = on_message,
