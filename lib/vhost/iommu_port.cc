@@ -80,18 +80,6 @@ void IommuPort::memory_changed(std::shared_ptr<const virtq::MemoryMap> memory) {
     space_ = virtq::GpaSpace(*memory_);
 }
 
-std::optional<virtq::Vring> IommuPort::in_guest_memory(const virtq::Vring& vring) const {
-    const auto desc = memory_->gpa_of({vring.desc});
-    const auto avail = memory_->gpa_of({vring.avail});
-    const auto used = memory_->gpa_of({vring.used});
-    if (!desc || !avail || !used) return std::nullopt;
-    virtq::Vring in_memory = vring;
-    in_memory.desc = desc->value;
-    in_memory.avail = avail->value;
-    in_memory.used = used->value;
-    return in_memory;
-}
-
 bool IommuPort::continues(const virtq::Vring& vring) const {
     const Queue& queue = queues_[VIRTIO_IOMMU_VQ_REQUEST];
     return end_ && end_->vring.desc == vring.desc && end_->vring.avail == vring.avail &&
@@ -104,7 +92,7 @@ void IommuPort::queue_started(const virtq::Vring& vring) {
     if (index >= kQueues) return;
     pause();
     Queue& queue = queues_[index];
-    const auto in_memory = memory_ ? in_guest_memory(vring) : std::nullopt;
+    const auto in_memory = memory_ ? virtq::from_uva(vring, *memory_) : std::nullopt;
     if (in_memory && queue.bind(space_, *in_memory)) {
         queue.start_at_used();
         if (index == VIRTIO_IOMMU_VQ_REQUEST && !continues(*in_memory)) {

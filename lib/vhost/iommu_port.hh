@@ -78,7 +78,6 @@ class IommuPort final : public Handler, public poll::Pollable {
     };
     enum class Step { kDone, kRetry };
 
-    std::optional<virtq::Vring> in_guest_memory(const virtq::Vring& vring) const;
     bool continues(const virtq::Vring& vring) const;
     void pause();
     void resume();
