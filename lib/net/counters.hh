@@ -8,20 +8,21 @@ namespace viommu::net {
 /// One direction of a port. Written by the port's lcore; read by any thread.
 struct Counters {
     Counter packets;
-    Counter bytes;           ///< of packets, without the virtio-net header
+    Counter bytes;  ///< of packets, without the virtio-net header
     // Drops: a packet each.
     Counter drop_fault;      ///< a buffer does not translate, or does not allow the access
     Counter drop_malformed;  ///< a chain breaks the spec, or is too short for a frame
     Counter drop_too_big;    ///< larger than the MTU, or than the guest's buffer
-    Counter drop_no_mbuf;    ///< the packet pool is exhausted
+    Counter drop_no_mbuf;    ///< the packet pool was exhausted in the middle of a packet
     // Not drops: the packet stays where it is.
-    Counter no_buffer;       ///< packets offered while the guest had no buffer
-    Counter not_running;     ///< packets offered while the queue was stopped or stalled
+    Counter no_mbuf;      ///< bursts cut short because the packet pool was exhausted
+    Counter no_buffer;    ///< packets offered while the guest had no buffer
+    Counter not_running;  ///< packets offered while the queue was stopped or stalled
     // The queue's own misfortunes.
-    Counter bad_buffer;      ///< receive buffers returned unused: malformed, or under a header long
-    Counter ring_unmapped;   ///< times that the ring could not be translated (any more)
-    Counter ring_broken;     ///< times that the ring made no sense; it stays so until restarted
-    Counter ring_unusable;   ///< times that the frontend gave addresses that cannot be a ring
+    Counter bad_buffer;     ///< receive buffers returned unused: malformed, or under a header long
+    Counter ring_unmapped;  ///< times that the ring could not be translated (any more)
+    Counter ring_broken;    ///< times that the ring made no sense; it stays so until restarted
+    Counter ring_unusable;  ///< times that the frontend gave addresses that cannot be a ring
 
     /// f(name, value)
     template <class F>
@@ -32,6 +33,7 @@ struct Counters {
         f("drop_malformed", drop_malformed.was());
         f("drop_too_big", drop_too_big.was());
         f("drop_no_mbuf", drop_no_mbuf.was());
+        f("no_mbuf", no_mbuf.was());
         f("no_buffer", no_buffer.was());
         f("not_running", not_running.was());
         f("bad_buffer", bad_buffer.was());

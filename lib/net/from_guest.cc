@@ -11,24 +11,36 @@ namespace viommu::net {
 namespace {
 constexpr uint32_t kHeaderBytes = sizeof(wire::virtio_net_hdr);
 constexpr uint32_t kMinFrame = 14;  // an Ethernet header
+
+/// As many empty packets as the pool can give, at most out.size().
+unsigned allocate(rte_mempool& pool, std::span<rte_mbuf*> out) noexcept {
+    if (rte_pktmbuf_alloc_bulk(&pool, out.data(), unsigned(out.size())) == 0)
+        return unsigned(out.size());
+    unsigned got = 0;
+    while (got < out.size() && (out[got] = rte_pktmbuf_alloc(&pool)) != nullptr) ++got;
+    return got;
+}
+
 }  // namespace
 
 unsigned NetPort::from_guest(std::span<rte_mbuf*> out) noexcept {
     Queue& q = transmit_;
     const Burst burst(*this, q);
     if (!burst) return 0;
-    const unsigned waiting = std::min({q.ring.available(), unsigned(out.size()), kBurst});
+    const unsigned waiting =
+        unsigned(std::min<size_t>({q.ring.available(), out.size(), size_t{kBurst}}));
     if (waiting == 0) {
         count_broken(q);
         return 0;
     }
     // Without a place to put them the packets stay in the guest's ring: it slows down, loses none.
     std::array<rte_mbuf*, kBurst> fresh;
-    if (rte_pktmbuf_alloc_bulk(&pool_, fresh.data(), waiting) != 0) return 0;
+    const unsigned room = allocate(pool_, std::span(fresh).first(waiting));
+    if (room < waiting) q.counters.no_mbuf.add();
 
     unsigned got = 0;
     uint64_t bytes = 0;
-    for (unsigned taken = 0; taken < waiting; ++taken) {
+    for (unsigned taken = 0; taken < room; ++taken) {
         const virtq::Pop pop = q.ring.pop(chain_);
         if (pop == virtq::Pop::kEmpty || pop == virtq::Pop::kBroken) break;
         if (pop == virtq::Pop::kFault) {
@@ -46,7 +58,7 @@ unsigned NetPort::from_guest(std::span<rte_mbuf*> out) noexcept {
         q.ring.push(chain_.head(), 0);
     }
     count_broken(q);
-    if (got < waiting) rte_pktmbuf_free_bulk(fresh.data() + got, waiting - got);
+    if (got < room) rte_pktmbuf_free_bulk(fresh.data() + got, room - got);
     q.counters.packets.add(got);
     q.counters.bytes.add(bytes);
     return got;

@@ -26,8 +26,8 @@ class IovaSpace {
             fail(addr, need, t.fault());
             return {};
         }
-        const auto found = memory_ == nullptr ? std::span<std::byte>{}
-                                              : memory_->at(t.gpa(), t.bytes());
+        const auto found =
+            memory_ == nullptr ? std::span<std::byte>{} : memory_->at(t.gpa(), t.bytes());
         if (found.empty()) [[unlikely]]
             fail(addr, need, xlate::FaultReason::kUnknown);
         return found;

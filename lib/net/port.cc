@@ -68,24 +68,17 @@ std::optional<virtq::Vring> NetPort::in_iovas(const virtq::Vring& vring) const n
                            : config_.ring_addresses == RingAddresses::kIova;
     if (iovas) return vring;
     // The VMM's GPA is the guest's IOVA.
-    if (!memory_) return std::nullopt;
-    const auto desc = memory_->gpa_of({vring.desc});
-    const auto avail = memory_->gpa_of({vring.avail});
-    const auto used = memory_->gpa_of({vring.used});
-    if (!desc || !avail || !used) return std::nullopt;
-    virtq::Vring in_space = vring;
-    in_space.desc = desc->value;
-    in_space.avail = avail->value;
-    in_space.used = used->value;
-    return in_space;
+    return memory_ ? virtq::from_uva(vring, *memory_) : std::nullopt;
 }
 
 void NetPort::queue_started(const virtq::Vring& vring) {
     Queue* q = queue(vring.index);
     if (q == nullptr) return;
+    q->base = vring.base;
     q->vring = in_iovas(vring);
     // Without VERSION_1 the header has another size and rings another byte order.
-    if ((acked_ & bit(VIRTIO_F_VERSION_1)) == 0) q->vring.reset();
+    if ((acked_ & bit(VIRTIO_F_VERSION_1)) == 0 || (q->vring && !q->vring->is_acceptable()))
+        q->vring.reset();
     if (!q->vring) q->counters.ring_unusable.add();
     q->ring.unbind();
     q->started = q->stalled = false;
@@ -95,11 +88,11 @@ void NetPort::queue_started(const virtq::Vring& vring) {
 
 uint16_t NetPort::queue_stopped(uint16_t index) noexcept {
     Queue* q = queue(index);
-    if (q == nullptr || !q->vring) return 0;
+    if (q == nullptr) return 0;
     q->ring.unbind();
     q->vring.reset();
     collect_wake_fds();
-    return q->started ? q->ring.next_index() : 0;
+    return q->started ? q->ring.next_index() : q->base;
 }
 
 void NetPort::collect_wake_fds() {
@@ -149,8 +142,7 @@ void NetPort::disarm() noexcept {
 }
 
 std::chrono::microseconds NetPort::sleep_limit() const noexcept {
-    const bool stalled = (transmit_.vring && transmit_.stalled) || (receive_.vring && receive_.stalled);
-    return stalled ? kStallLatency : std::chrono::microseconds::max();
+    return transmit_.vring && transmit_.stalled ? kStallLatency : std::chrono::microseconds::max();
 }
 
 }  // namespace viommu::net

@@ -28,7 +28,7 @@ enum class RingAddresses {
 struct Config {
     EndpointId endpoint = 0;
     std::array<uint8_t, 6> mac{};
-    std::optional<uint16_t> mtu;  ///< offered to the guest, and enforced
+    std::optional<uint16_t> mtu{};  ///< offered to the guest, and enforced
     RingAddresses ring_addresses = RingAddresses::kAuto;
 };
 
@@ -66,7 +66,8 @@ class NetPort {
     void config_read(uint32_t offset, std::span<std::byte> out) const noexcept;
     void memory_changed(std::shared_ptr<const virtq::MemoryMap> memory);
     void queue_started(const virtq::Vring& vring);
-    /// Returns the index of the next available entry.
+    /// Returns the index of the next available entry; the frontend's own when the ring could never
+    /// be read.
     uint16_t queue_stopped(uint16_t index) noexcept;
 
     // --- packets ---------------------------------------------------------------------------------
@@ -84,7 +85,8 @@ class NetPort {
     void disarm() noexcept;
     /// Kick fds of running queues; constant between control calls.
     std::span<const int> wake_fds() const noexcept { return wake_fds_; }
-    /// A stalled ring can ask for no kick, so it must be polled now and then.
+    /// A stalled ring can ask for no kick, so the transmitq must be polled now and then. (The
+    /// receiveq is looked at when there is a packet for it.)
     std::chrono::microseconds sleep_limit() const noexcept;
 
     const Counters& from_guest_counters() const noexcept { return transmit_.counters; }
@@ -99,6 +101,7 @@ class NetPort {
         std::optional<virtq::Vring> vring;  ///< running; addresses are IOVAs
         Ring ring;
         uint64_t generation = 0;  ///< of the table when the ring was bound
+        uint16_t base = 0;        ///< what the frontend said; all we know until `started`
         bool started = false;     ///< the index has been taken from the used ring
         bool stalled = false;
         uint64_t broken_seen = 0;

@@ -109,16 +109,19 @@ NetPort::Delivery NetPort::write_frame(const rte_mbuf* packet) noexcept {
         uint32_t bytes;
     };
     std::array<Used, kMaxBuffers> used;
-    unsigned filled = 0;                // buffers in `used`
-    NumBuffers num_buffers;             // where the first buffer has that field
+    unsigned filled = 0;     // buffers in `used`
+    NumBuffers num_buffers;  // where the first buffer has that field
     const std::array<std::byte, kHeaderBytes> header{};
     Source source(header.data(), packet);
     uint32_t left = kHeaderBytes + packet->pkt_len;
     Counter* drop = nullptr;
     for (unsigned tries = 0; left > 0 && drop == nullptr; ++tries) {
-        if (filled == kMaxBuffers || (filled > 0 && !mergeable)) {
-            drop = &q.counters.drop_too_big;
-            break;
+        const unsigned most = mergeable ? std::min(kMaxBuffers, q.ring.size()) : 1;
+        if (filled == most) {
+            // Nothing that the guest can provide would hold it. It keeps its buffers.
+            q.ring.rewind(filled);
+            q.counters.drop_too_big.add();
+            return Delivery::kDone;
         }
         const virtq::Pop pop = tries < kMaxTries ? q.ring.pop(chain_) : virtq::Pop::kEmpty;
         if (pop == virtq::Pop::kEmpty || pop == virtq::Pop::kBroken) {

@@ -51,7 +51,6 @@ class SplitQueue {
     /// Find the ring in our memory. `vring` has addresses of `space`, which stays until unbind().
     ///
     /// What was taken so far is kept, so that a ring can be bound again where it was.
-    /// Spec:   2.7: sizes are powers of 2 up to 32768; alignment 16, 2 and 4
     /// Errors: false when the ring is not acceptable or cannot be resolved; then the queue is not
     ///         bound. Nothing in guest memory is touched in either case.
     bool bind(Space& space, const Vring& vring) noexcept;
@@ -212,8 +211,7 @@ class SplitQueue {
 template <AddressSpace Space>
 bool SplitQueue<Space>::bind(Space& space, const Vring& vring) noexcept {
     unbind();
-    if (!std::has_single_bit(vring.size) || vring.size > wire::kMaxQueueSize) return false;
-    if (vring.desc % 16 != 0 || vring.avail % 2 != 0 || vring.used % 4 != 0) return false;
+    if (!vring.is_acceptable()) return false;
     const uint32_t n = vring.size;
     if (!desc_.resolve(space, vring.desc, wire::desc_table_bytes(n), Access::kRead) ||
         !avail_.resolve(space, vring.avail, wire::avail_ring_bytes(n), Access::kRead) ||

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <optional>
 
 #include "memory_map.hh"
+#include "viommu_wire.hh"
 
 namespace viommu::virtq {
 
@@ -20,6 +22,12 @@ struct Vring {
     uint16_t base = 0;  ///< SET_VRING_BASE
     int kick_fd = -1;   ///< eventfd the guest signals; -1: poll
     int call_fd = -1;   ///< eventfd we signal; -1: the guest polls
+
+    /// Size and alignments are the spec's (2.7): whatever memory is there, it can be a ring.
+    constexpr bool is_acceptable() const noexcept {
+        return std::has_single_bit(size) && size <= wire::kMaxQueueSize && desc % 16 == 0 &&
+               avail % 2 == 0 && used % 4 == 0;
+    }
 };
 
 /// The same queue with its UVAs turned back into what the frontend made them from: GPAs, or, when
