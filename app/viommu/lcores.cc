@@ -4,16 +4,12 @@
 #include <rte_errno.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
+#include <sched.h>
 
 #include <atomic>
 
 namespace viommu::app {
 namespace {
-
-int run(void* poller) {
-    static_cast<poll::Poller*>(poller)->run();
-    return 0;
-}
 
 /// Calls a function in its first poll().
 class Once final : public poll::Pollable {
@@ -35,13 +31,21 @@ class Once final : public poll::Pollable {
 
 }  // namespace
 
+int Lcores::Lcore::run(void* self) {
+    auto& lcore = *static_cast<Lcore*>(self);
+    lcore.poller.run();
+    lcore.ended.store(true, std::memory_order_release);  // pairs with stop()
+    return 0;
+}
+
 Lcores::Lcores(const std::vector<unsigned>& ids, poll::Policy policy) {
-    for (unsigned id : ids) pollers_.emplace(id, std::make_unique<poll::Poller>(policy));
+    for (unsigned id : ids) lcores_.emplace(id, std::make_unique<Lcore>(policy));
 }
 
 Result<void> Lcores::launch() {
-    for (auto& [id, poller] : pollers_) {
-        if (const int error = rte_eal_remote_launch(run, poller.get(), id); error != 0) {
+    for (auto& [id, lcore] : lcores_) {
+        lcore->ended.store(false, std::memory_order_relaxed);
+        if (const int error = rte_eal_remote_launch(Lcore::run, lcore.get(), id); error != 0) {
             stop();
             return fail("lcore {} cannot be started: {}", id, rte_strerror(-error));
         }
@@ -51,8 +55,11 @@ Result<void> Lcores::launch() {
 }
 
 void Lcores::stop() {
-    for (unsigned id : running_) pollers_.at(id)->stop();
-    for (unsigned id : running_) rte_eal_wait_lcore(id);
+    for (unsigned id : running_) lcores_.at(id)->poller.stop();
+    for (unsigned id : running_) {
+        rte_eal_wait_lcore(id);
+        while (!lcores_.at(id)->ended.load(std::memory_order_acquire)) sched_yield();
+    }
     running_.clear();
 }
 
@@ -65,7 +72,7 @@ void Lcores::run_on(unsigned id, const std::function<void()>& function) {
 }
 
 void Lcores::add_counters(Counters& out) const {
-    for (const auto& [id, poller] : pollers_) add_poller(out, id, poller->stats());
+    for (const auto& [id, lcore] : lcores_) add_poller(out, id, lcore->poller.stats());
 }
 
 }  // namespace viommu::app

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -19,7 +20,7 @@ class Lcores {
     Lcores(const Lcores&) = delete;
     Lcores& operator=(const Lcores&) = delete;
 
-    poll::Poller& at(unsigned id) { return *pollers_.at(id); }
+    poll::Poller& at(unsigned id) { return lcores_.at(id)->poller; }
 
     /// Begin to poll. Errors: an lcore that is not free; none polls then.
     Result<void> launch();
@@ -33,7 +34,14 @@ class Lcores {
     void add_counters(Counters& out) const;
 
   private:
-    std::map<unsigned, std::unique_ptr<poll::Poller>> pollers_;
+    struct Lcore {
+        explicit Lcore(poll::Policy policy) : poller(policy) {}
+        static int run(void* self);
+        poll::Poller poller;
+        /// Says what rte_eal_wait_lcore() says, in the terms of the C++ memory model.
+        std::atomic<bool> ended{false};
+    };
+    std::map<unsigned, std::unique_ptr<Lcore>> lcores_;
     std::vector<unsigned> running_;
 };
 

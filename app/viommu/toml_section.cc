@@ -99,8 +99,8 @@ void Section::check_keys(std::initializer_list<std::string_view> known) const {
     for (const auto& [key, value] : table_) {
         if (std::find(known.begin(), known.end(), key.str()) != known.end()) continue;
         const auto nearest =
-            std::min_element(known.begin(), known.end(), [&](std::string_view a, auto b) {
-                return edit_distance(a, key.str()) < edit_distance(b, key.str());
+            std::min_element(known.begin(), known.end(), [text = key.str()](auto a, auto b) {
+                return edit_distance(a, text) < edit_distance(b, text);
             });
         const bool near = edit_distance(*nearest, key.str()) <= 1 + nearest->size() / 4;
         const auto advice = near ? fmt::format("did you mean '{}'?", *nearest)
