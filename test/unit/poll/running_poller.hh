@@ -39,10 +39,15 @@ class RunningPoller {
     void join() { thread_.join(); }
     pthread_t thread() { return thread_.native_handle(); }
 
-    /// It has gone to sleep since the call. With nothing to do it stays there.
+    /// It comes to rest: it has slept before and makes no rounds any more.
     bool falls_asleep() {
-        const uint64_t before = poller.stats().sleeps;
-        return eventually([&] { return poller.stats().sleeps > before; });
+        return eventually([&] {
+            const auto before = poller.stats();
+            std::this_thread::sleep_for(3ms);
+            const auto now = poller.stats();
+            return now.sleeps > 0 && now.idle_rounds == before.idle_rounds &&
+                   now.busy_rounds == before.busy_rounds;
+        });
     }
 
     Poller poller;

@@ -170,14 +170,22 @@ struct Device {
 /// notice a new socket.
 class SocketTest : public testing::Test {
   protected:
-    static Device& shared() {
-        static Device device;
+    struct Shared : Device {
+        int fds = count_fds();  ///< when nobody is connected
+    };
+    static Shared& shared() {
+        static Shared device;
         return device;
     }
     void SetUp() override {
-        ASSERT_TRUE(eventually([&] { return !recorder.is_connected(); }));
         recorder.take();
         recorder.advance = 0;
+    }
+    /// The frontends of the test are gone; so must be everything that they had caused.
+    void TearDown() override {
+        EXPECT_TRUE(eventually([&] { return !recorder.is_connected(); }));
+        EXPECT_TRUE(eventually([&] { return count_fds() <= shared().fds; }))
+            << count_fds() - shared().fds << " fds leaked";
     }
     using Events = std::vector<string>;
 

@@ -99,6 +99,7 @@ TEST_F(Running, set_mem_table_that_fails_leaves_queues_stopped_until_a_good_one)
     const Fd not_memory = make_eventfd();
     const int fd = not_memory;
     EXPECT_FALSE(f.ack(VHOST_USER_SET_MEM_TABLE, payload, std::span(&fd, 1)));
+    ++shared().fds;  // the library forgets the fd that it could not map (22.11 to 25.11)
     EXPECT_EQ((Events{"stop 0 reconfigured", "stop 1 reconfigured"}), recorder.take());
     ASSERT_TRUE(f.set_enable(0, true));
     EXPECT_EQ(Events{}, recorder.take());
