@@ -244,6 +244,10 @@ Result<Completion> IommuDriver::submit_segments(std::span<const Segment> readabl
 
 Result<RawAnswer> IommuDriver::submit_raw(const RawRequest& request) {
     const auto& cuts = request.out_segments;
+    const uint64_t cut_bytes = std::accumulate(cuts.begin(), cuts.end(), uint64_t{0});
+    if (!cuts.empty() && cut_bytes != request.out.size())
+        return fail("the segments hold {} bytes, the request has {}", cut_bytes,
+                    request.out.size());
     const uint64_t in_bytes =
         std::accumulate(request.in_segments.begin(), request.in_segments.end(), uint64_t{0});
     auto block = dma_.allocate(std::max<uint64_t>(request.out.size() + in_bytes, 1));
@@ -258,8 +262,6 @@ Result<RawAnswer> IommuDriver::submit_raw(const RawRequest& request) {
     std::vector<Segment> readable, writable;
     for (const uint32_t bytes : cuts) readable.push_back(segment(bytes));
     if (cuts.empty() && !request.out.empty()) readable.push_back(segment(request.out.size()));
-    if (at != request.out.size())
-        return fail("the segments hold {} bytes, the request has {}", at, request.out.size());
     for (const uint32_t bytes : request.in_segments) writable.push_back(segment(bytes));
 
     const auto start = Clock::now();

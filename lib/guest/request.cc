@@ -2,6 +2,7 @@
 #include "request.hh"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 namespace viommu::guest {
@@ -99,7 +100,8 @@ void RoundTrips::add(uint64_t ns) {
 uint64_t RoundTrips::quantile_ns(double fraction) const {
     if (samples_.empty()) return 0;
     auto sorted = samples_;
-    const auto at = sorted.begin() + long(fraction * double(sorted.size() - 1));
+    const double rank = std::ceil(fraction * double(sorted.size()));  // of the sorted, from 1
+    const auto at = sorted.begin() + (rank < 1 ? 0 : long(rank) - 1);
     std::nth_element(sorted.begin(), at, sorted.end());
     return *at;
 }

@@ -79,7 +79,7 @@ class RoundTrips {
   public:
     void add(uint64_t ns);
     uint64_t count() const { return count_; }
-    /// `fraction` 0.5: the median. 0 when there are none.
+    /// By nearest rank; `fraction` 0.5: the median. 0 when there are none.
     uint64_t quantile_ns(double fraction) const;
 
   private:

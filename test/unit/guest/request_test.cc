@@ -82,6 +82,10 @@ TEST(RoundTrips, quantiles_are_those_of_the_samples) {
     EXPECT_EQ(trips.count(), 1000u);
     EXPECT_EQ(trips.quantile_ns(0.5), 500u);
     EXPECT_EQ(trips.quantile_ns(0.99), 990u);
+    RoundTrips two;
+    two.add(1), two.add(2);
+    EXPECT_EQ(two.quantile_ns(0.5), 1u);
+    EXPECT_EQ(two.quantile_ns(0.99), 2u);
 }
 
 }  // namespace
