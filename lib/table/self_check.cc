@@ -69,7 +69,8 @@ std::string Table::self_check() const {
     Arena& arena = const_cast<Arena&>(arena_);
     uint64_t mappings = 0;
     uint64_t nodes = 0;
-    for (const auto& [id, slot] : impl.domain_slots) {
+    for (const auto& [id, index] : impl.domain_slots) {
+        const uint32_t slot = index;  // a binding cannot be captured
         const DomainSlot& d = arena.domains()[slot];
         const auto attached =
             std::count_if(impl.endpoint_slots.begin(), impl.endpoint_slots.end(), [&](auto& e) {
