@@ -41,8 +41,9 @@ class Reader {
 
     void enter() noexcept {
         table_->readers().enter(slot_);
-        route_ = endpoint_->route.load(std::memory_order_acquire);  // R2 pairs W2
+        // The generation first: what is remembered with a new one must have been found after it.
         generation_ = view_.header->generation.load(std::memory_order_acquire);  // R3 pairs W3
+        route_ = endpoint_->route.load(std::memory_order_acquire);               // R2 pairs W2
         cached_tag_ = kNoTag;
     }
     void leave() noexcept { table_->readers().leave(slot_); }

@@ -6,8 +6,8 @@
  * drain the buffer (on x86 it would, on Arm it need not).
  *
  * Labels are those of doc/ordering.md. Remove a fence with -DNO_WRITER_FENCE (Q3),
- * -DNO_READER_FENCE (Q1), or the wait with -DNO_WAIT, and the assertion fails: test/model/grace.sh
- * checks all four.
+ * -DNO_READER_FENCE (Q1), the wait with -DNO_WAIT, or load the generation after what is remembered
+ * with it (-DGENERATION_LATE), and the assertion fails: test/model/grace.sh checks all five.
  */
 #define READERS 2
 #define SECTIONS 2
@@ -42,7 +42,7 @@ end:
 }
 
 proctype Reader(byte id) {
-    byte section, t, g;
+    byte section, t, g, e;
     byte cached_generation = 0; /* translated once before we begin */
     bool cached = true;
     for (section : 1 .. SECTIONS) {
@@ -51,14 +51,20 @@ proctype Reader(byte id) {
 #ifndef NO_READER_FENCE
         empty(reader_stores[id]); /* Q1 */
 #endif
+#ifdef GENERATION_LATE
+        e = entry;
+        g = generation;
+#else
         g = generation; /* R3 */
+        e = entry;      /* R1, R2; loaded whether it is needed or not */
+#endif
         if
         :: cached && g == cached_generation -> /* the ring page of an earlier section */
            assert(!reused)
         :: else ->
            cached = false;
            if
-           :: entry == 1 -> /* R1 */
+           :: e == 1 ->
               assert(!reused);
               cached = true;
               cached_generation = g

@@ -30,4 +30,5 @@ expect 0
 expect 1 -DNO_WRITER_FENCE
 expect 1 -DNO_READER_FENCE
 expect 1 -DNO_WAIT
+expect 1 -DGENERATION_LATE
 exit $status
