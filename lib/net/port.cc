@@ -52,7 +52,7 @@ void NetPort::config_read(uint32_t offset, std::span<std::byte> out) const noexc
     c.max_virtqueue_pairs = 1;
     c.mtu = config_.mtu.value_or(0);
     std::fill(out.begin(), out.end(), std::byte{0});
-    if (offset < sizeof c)
+    if (offset < sizeof c && !out.empty())
         std::memcpy(out.data(), reinterpret_cast<const std::byte*>(&c) + offset,
                     std::min(out.size(), sizeof c - offset));
 }

@@ -128,7 +128,7 @@ void exchange(Guest& g, unsigned round) {
 
 TEST(Dynamic, memory_is_the_guests_own_as_soon_as_its_unmap_is_answered) {
     const unsigned seed = choose_seed();
-    SCOPED_TRACE("VIOMMU_SEED=" + std::to_string(seed));
+    SCOPED_TRACE(fmt::format("VIOMMU_SEED={}", seed));
     Pool pool(255);
     NetRig rig(pool, {.ring_skew = true, .seed = seed});
     Guest guest(rig, seed);
@@ -147,7 +147,7 @@ TEST(Dynamic, memory_is_the_guests_own_as_soon_as_its_unmap_is_answered) {
 /// Pages of both rings move about while packets flow. The old page is the guest's own.
 TEST(Dynamic, rings_that_move_are_followed_and_never_touched_where_they_were) {
     const unsigned seed = choose_seed();
-    SCOPED_TRACE("VIOMMU_SEED=" + std::to_string(seed));
+    SCOPED_TRACE(fmt::format("VIOMMU_SEED={}", seed));
     Pool pool(255);
     NetRig rig(pool, {.size = 256, .ring_skew = true, .seed = seed});
     Guest guest(rig, seed);

@@ -4,7 +4,7 @@
 namespace viommu::net::test {
 namespace {
 
-uint64_t kElsewhere = 0x60000000;  // nothing is mapped there
+constexpr uint64_t kElsewhere = 0x60000000;  // nothing is mapped there
 
 TEST(FromGuest, frame_comes_out_without_its_header) {
     Pool pool(63);
@@ -226,6 +226,7 @@ TEST(FromGuest, pool_exhausted_within_a_packet_drops_it) {
     rig.send(frame(250, 5));
     EXPECT_TRUE(rig.receive(1).empty());
     EXPECT_EQ(rig.from().drop_no_mbuf.was(), 1u);
+    EXPECT_EQ(rig.from().drop_fault.was(), 0u);
     const auto got = rig.receive(1);
     ASSERT_EQ(got.size(), 1u);
     EXPECT_EQ(got[0], frame(250, 5));

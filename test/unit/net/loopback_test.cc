@@ -201,7 +201,7 @@ class LoopbackRandom : public testing::TestWithParam<Mode> {};
 
 TEST_P(LoopbackRandom, every_frame_comes_back_whole_and_in_order) {
     const unsigned seed = choose_seed();
-    SCOPED_TRACE("VIOMMU_SEED=" + std::to_string(seed));
+    SCOPED_TRACE(fmt::format("VIOMMU_SEED={}", seed));
     std::printf("seed %u\n", seed);
     std::mt19937 random(seed);
     for (unsigned run = 0; run < 6; ++run) {

@@ -60,7 +60,7 @@ class Pool {
   public:
     explicit Pool(unsigned count = 2047, uint16_t room = 2048)
         : count_(count),
-          pool_(rte_pktmbuf_pool_create(("p" + std::to_string(next_++)).c_str(), count, 0, 0,
+          pool_(rte_pktmbuf_pool_create(fmt::format("p{}", next_++).c_str(), count, 0, 0,
                                         uint16_t(RTE_PKTMBUF_HEADROOM + room), -1)) {
         EXPECT_NE(pool_, nullptr);
     }

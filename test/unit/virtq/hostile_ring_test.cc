@@ -139,7 +139,7 @@ void make_available(Rig& rig, uint16_t chains) {
 /// promises, and that the sanitizers are silent.
 TEST(HostileMemory, guest_changing_everything_while_it_is_read_is_survived) {
     const unsigned seed = std::random_device{}();
-    SCOPED_TRACE("seed " + std::to_string(seed));
+    SCOPED_TRACE(fmt::format("seed {}", seed));
     constexpr uint32_t kSize = 16;
     Rig rig({.size = kSize, .scattered = true, .desc_skew = 4080, .used_skew = 4092}, 4, 4);
     const uint64_t parts[][2] = {

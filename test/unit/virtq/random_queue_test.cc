@@ -125,7 +125,7 @@ struct Session {
 
 TEST(SplitQueueRandom, against_a_reference_driver_agrees) {
     const unsigned seed = choose_seed();
-    SCOPED_TRACE("VIOMMU_SEED=" + std::to_string(seed));
+    SCOPED_TRACE(fmt::format("VIOMMU_SEED={}", seed));
     std::printf("seed %u\n", seed);
     std::mt19937 random(seed);
     for (unsigned run = 0; run < 60; ++run) {
