@@ -55,7 +55,10 @@ struct Freer {
 std::unique_ptr<rte_rcu_qsbr, Freer> make_rcu() {
     const size_t bytes = rte_rcu_qsbr_get_memsize(1);
     auto* rcu = static_cast<rte_rcu_qsbr*>(aligned_alloc(RTE_CACHE_LINE_SIZE, bytes));
-    if (rcu == nullptr || rte_rcu_qsbr_init(rcu, 1) != 0) throw std::bad_alloc();
+    if (rcu == nullptr) throw std::bad_alloc();
+    // Neither can fail for one thread. Registered for good, and offline until run().
+    rte_rcu_qsbr_init(rcu, 1);
+    rte_rcu_qsbr_thread_register(rcu, kReader);
     return std::unique_ptr<rte_rcu_qsbr, Freer>(rcu);
 }
 
@@ -250,11 +253,8 @@ void Poller::remove(Pollable& p) {
 
 void Poller::run() noexcept {
     rte_rcu_qsbr* rcu = impl_->rcu.get();
-    rte_rcu_qsbr_thread_register(rcu, kReader);
     rte_rcu_qsbr_thread_online(rcu, kReader);
     unsigned idle_rounds = 0;
-    // A plain load in the loop; the exchange below takes the request, so that run() can be called
-    // again, and stands after the last touch of any Pollable.
     while (!impl_->stopping.load(std::memory_order_acquire)) {
         if (impl_->round() != 0) {
             impl_->busy_rounds.add();
@@ -265,8 +265,8 @@ void Poller::run() noexcept {
         }
     }
     rte_rcu_qsbr_thread_offline(rcu, kReader);
-    rte_rcu_qsbr_thread_unregister(rcu, kReader);
-    impl_->stopping.store(false, std::memory_order_release);
+    impl_->stopping.store(false,
+                          std::memory_order_release);  // the request is done: run() may follow
 }
 
 void Poller::stop() noexcept {

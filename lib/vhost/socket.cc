@@ -79,15 +79,16 @@ bool make_room(Registry& r, const std::string& path) {
     return true;
 }
 
-int on_new_connection(int vid);
-void on_destroy_connection(int vid);
-rte_vhost_msg_result on_message(int vid, void* context);
-rte_vhost_msg_result on_message_done(int vid, void* context);
+// noexcept: an exception must not run through the library, which holds locks.
+int on_new_connection(int vid) noexcept;
+void on_destroy_connection(int vid) noexcept;
+rte_vhost_msg_result on_message(int vid, void* context) noexcept;
+rte_vhost_msg_result on_message_done(int vid, void* context) noexcept;
 
 /// Never reached, as librte_vhost is not told of rings; a refusal keeps it from considering the
 /// device running, which would forbid messages that we allow.
-int on_new_device(int) { return -1; }
-void on_destroy_device(int) {}
+int on_new_device(int) noexcept { return -1; }
+void on_destroy_device(int) noexcept {}
 
 /// Members come and go between DPDK versions; those named here are in all of them.
 constexpr rte_vhost_device_ops kDeviceOps = [] {
@@ -104,7 +105,7 @@ constexpr rte_vhost_user_extern_ops kMessageOps = {
     .post_msg_handle = on_message_done,
 };
 
-int on_new_connection(int vid) {
+int on_new_connection(int vid) noexcept {
     char path[PATH_MAX] = {};
     if (rte_vhost_get_ifname(vid, path, sizeof path) != 0) return -1;
     Registry& r = registry();
@@ -123,7 +124,14 @@ int on_new_connection(int vid) {
         log(RTE_LOG_INFO, "{}: refused a frontend (pid {}), there is one already", path, pid);
         return -1;
     }
-    if (fd >= 0) limit_blocking(fd, kMessageTimeout);
+    if (fd >= 0) {
+        limit_blocking(fd, kMessageTimeout);
+    } else {
+        log(RTE_LOG_WARNING,
+            "{}: cannot find the connection in /proc/self/fd (is /proc mounted?): a frontend that "
+            "stalls can stall others, and one that reconnects at once may be refused",
+            path);
+    }
     if (rte_vhost_extern_callback_register(vid, &kMessageOps, nullptr) != 0) return -1;
     log(RTE_LOG_INFO, "{}: frontend connected (pid {})", path, pid);
     r.connections.insert_or_assign(
@@ -136,7 +144,7 @@ int on_new_connection(int vid) {
 }
 
 /// Guest memory is still mapped; the connection's fd may be closed already.
-void on_destroy_connection(int vid) {
+void on_destroy_connection(int vid) noexcept {
     Registry& r = registry();
     const std::lock_guard lock(r.mutex);
     const auto found = r.connections.find(vid);
@@ -148,7 +156,7 @@ void on_destroy_connection(int vid) {
     r.connections.erase(found);
 }
 
-rte_vhost_msg_result on_message(int vid, void* context) {
+rte_vhost_msg_result on_message(int vid, void* context) noexcept {
     Registry& r = registry();
     const std::lock_guard lock(r.mutex);
     const auto found = r.connections.find(vid);
@@ -160,7 +168,7 @@ rte_vhost_msg_result on_message(int vid, void* context) {
     return rte_vhost_msg_result(found->second.session->before(message));
 }
 
-rte_vhost_msg_result on_message_done(int vid, void*) {
+rte_vhost_msg_result on_message_done(int vid, void*) noexcept {
     Registry& r = registry();
     const std::lock_guard lock(r.mutex);
     const auto found = r.connections.find(vid);

@@ -43,7 +43,7 @@ class RunningPoller {
     bool falls_asleep() {
         return eventually([&] {
             const auto before = poller.stats();
-            std::this_thread::sleep_for(3ms);
+            std::this_thread::sleep_for(20ms);
             const auto now = poller.stats();
             return now.sleeps > 0 && now.idle_rounds == before.idle_rounds &&
                    now.busy_rounds == before.busy_rounds;

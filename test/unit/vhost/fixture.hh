@@ -34,6 +34,7 @@ constexpr uint64_t kProtocolFeaturesBit = uint64_t(1) << VHOST_USER_F_PROTOCOL_F
 
 /// A device that writes down what it is told and checks what it can: that calls come in a sensible
 /// order, that a queue's fds are open and guest memory is mapped whenever a queue starts or stops.
+/// It signals the call fd when a queue starts.
 class Recorder : public Handler {
   public:
     uint64_t features() const override { return kVersion1 | kAccessPlatform | 0xff; }
@@ -79,6 +80,7 @@ class Recorder : public Handler {
         vrings_[v.index] = v;
         check_fds(v);
         touch_memory();
+        if (v.call_fd >= 0) eventfd_write(v.call_fd, 1);
         note(fmt::format("start {} size {} at {:#x} {:#x} {:#x} base {}{}{}", v.index, v.size,
                          v.desc, v.avail, v.used, v.base, v.kick_fd < 0 ? " no kick" : "",
                          v.call_fd < 0 ? " no call" : ""));
@@ -88,6 +90,9 @@ class Recorder : public Handler {
         running_[index] = false;
         check_fds(vrings_[index]);
         touch_memory();
+        eventfd_t count = 0;
+        if (vrings_[index].kick_fd >= 0) eventfd_read(vrings_[index].kick_fd, &count);
+        kicks = count;
         constexpr const char* kWhy[] = {"disabled", "get_base", "reconfigured", "disconnected"};
         note(fmt::format("stop {} {}", index, kWhy[int(why)]));
         return uint16_t(vrings_[index].base + advance);
@@ -103,8 +108,8 @@ class Recorder : public Handler {
         return std::ranges::find(events_, event) != events_.end();
     }
     bool is_connected() const { return connected_; }
-    /// Of a queue that runs; call when the event thread is idle, that is after an ack.
-    const virtq::Vring& vring(uint16_t index) const { return vrings_[index]; }
+    /// What the last queue that stopped found in its kick fd.
+    std::atomic<uint64_t> kicks{0};
 
     static constexpr uint16_t kQueues = 2;
     static constexpr size_t kConfigBytes = 40;

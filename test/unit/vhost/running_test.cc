@@ -57,7 +57,6 @@ TEST_F(Running, set_vring_call_churn_changes_fds_only_while_stopped) {
         const Fd call = make_eventfd();
         ASSERT_TRUE(f.set_call(0, call));
         ASSERT_EQ((Events{"stop 0 reconfigured", started(0, i)}), recorder.take());
-        eventfd_write(recorder.vring(0).call_fd, 1);
         eventfd_t count = 0;
         ASSERT_EQ(0, eventfd_read(call, &count)) << "not the new call fd";
     }
@@ -73,9 +72,8 @@ TEST_F(Running, set_vring_kick_changes_the_fd) {
     ASSERT_TRUE(f.set_kick(1, kick));
     EXPECT_EQ((Events{"stop 1 reconfigured", started(1)}), recorder.take());
     eventfd_write(kick, 3);
-    eventfd_t count = 0;
-    ASSERT_EQ(0, eventfd_read(recorder.vring(1).kick_fd, &count));
-    EXPECT_EQ(3u, count);
+    ASSERT_TRUE(f.set_enable(1, false));
+    EXPECT_EQ(3u, recorder.kicks);
 }
 
 TEST_F(Running, set_mem_table_stops_and_restarts_all_queues) {
