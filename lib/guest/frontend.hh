@@ -18,7 +18,7 @@ enum class Vmm {
     kQemu,
 };
 
-/// What SET_VRING_ADDR carries (design.md, 5).
+/// What SET_VRING_ADDR carries (doc/architecture.md, "Ring addresses").
 enum class RingAddresses {
     /// The VMM knows nothing of the IOMMU ("aperture"): it takes the guest's ring IOVAs for GPAs
     /// and
@@ -54,7 +54,7 @@ struct QueueSetup {
 
 /// The VMM's end of a vhost-user connection.
 ///
-/// Source:  research/cloud-hypervisor.md 1.6 and 7; rust-vmm's vhost_user/frontend.rs; QEMU's
+/// Source:  rust-vmm's crate vhost, vhost_user/frontend.rs; Cloud Hypervisor's use of it; QEMU's
 ///          docs/interop/vhost-user.rst
 /// Errors:  every call names the message, and what was wrong with the answer. Replies must have
 ///          exactly the size of their type: where Cloud Hypervisor would block for ever, or lose
