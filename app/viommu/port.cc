@@ -133,6 +133,7 @@ void NetService::add_counters(Counters& out) const {
             out.add(impl_->prefix, fmt::format("{}.{}", direction, name), value);
         });
     };
+    out.add(impl_->prefix, "translations", impl_->port->translations());
     add("from_guest", impl_->port->from_guest_counters());
     add("to_guest", impl_->port->to_guest_counters());
 }

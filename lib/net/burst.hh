@@ -21,6 +21,7 @@ class NetPort::Burst {
         if (!inside_) return;
         const bool signal = ready_ && queue_.ring.flush() && queue_.ring.needs_signal();
         port_.reader_.leave();
+        port_.translations_.add(port_.space_.take_asked());
         if (signal) queue_.ring.signal();
     }
     Burst(const Burst&) = delete;

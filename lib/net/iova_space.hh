@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
+#include <utility>
+
 #include "viommu_virtq.hh"
 #include "viommu_xlate.hh"
 
@@ -21,6 +23,7 @@ class IovaSpace {
     /// Errors:  empty; the guest is told by its event queue. A mapping that leads to no guest
     ///          memory (an MSI doorbell, a device's registers) is R_UNKNOWN.
     std::span<std::byte> resolve(uint64_t addr, uint64_t bytes, Access need) noexcept {
+        ++asked_;
         const xlate::Translation t = reader_.translate({addr}, bytes, need);
         if (!t) [[unlikely]] {
             fail(addr, need, t.fault());
@@ -33,6 +36,9 @@ class IovaSpace {
         return found;
     }
 
+    /// Addresses asked for since this was last called.
+    uint64_t take_asked() noexcept { return std::exchange(asked_, 0); }
+
   private:
     void fail(uint64_t addr, Access need, xlate::FaultReason why) noexcept {
         if (report_) reader_.report({addr}, need, why);
@@ -40,6 +46,7 @@ class IovaSpace {
 
     xlate::Reader& reader_;
     const virtq::MemoryMap* memory_ = nullptr;
+    uint64_t asked_ = 0;
     bool report_ = true;
 };
 static_assert(virtq::AddressSpace<IovaSpace>);

@@ -91,6 +91,8 @@ class NetPort {
 
     const Counters& from_guest_counters() const noexcept { return transmit_.counters; }
     const Counters& to_guest_counters() const noexcept { return receive_.counters; }
+    /// Of ring pages and buffers. Threads: any.
+    uint64_t translations() const noexcept { return translations_.was(); }
     /// Faults that found the queue to the writer full. Threads: any.
     uint64_t lost_faults() const noexcept { return reader_.lost_faults(); }
 
@@ -134,6 +136,7 @@ class NetPort {
     Queue receive_;
     Queue transmit_;
     std::vector<int> wake_fds_;
+    Counter translations_;
     virtq::Chain chain_;
 };
 
