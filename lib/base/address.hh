@@ -86,20 +86,24 @@ constexpr bool allows(Access granted, Access needed) {
 
 }  // namespace viommu
 
+namespace viommu::detail {
+// Compiled once: whoever inlines fmt::format_to() compiles all of fmt's formatting with it.
+fmt::appender write_hex(fmt::appender out, uint64_t value);
+fmt::appender write_hex_range(fmt::appender out, uint64_t first, uint64_t last);
+}  // namespace viommu::detail
+
 template <class Tag>
 struct fmt::formatter<viommu::Address<Tag>> {
     constexpr auto parse(format_parse_context& ctx) { return ctx.begin(); }
-    template <class Context>
-    auto format(viommu::Address<Tag> a, Context& ctx) const {
-        return fmt::format_to(ctx.out(), "{:#x}", a.value);
+    auto format(viommu::Address<Tag> a, format_context& ctx) const {
+        return viommu::detail::write_hex(ctx.out(), a.value);
     }
 };
 
 template <class A>
 struct fmt::formatter<viommu::Range<A>> {
     constexpr auto parse(format_parse_context& ctx) { return ctx.begin(); }
-    template <class Context>
-    auto format(const viommu::Range<A>& r, Context& ctx) const {
-        return fmt::format_to(ctx.out(), "[{:#x}, {:#x}]", r.first.value, r.last.value);
+    auto format(const viommu::Range<A>& r, format_context& ctx) const {
+        return viommu::detail::write_hex_range(ctx.out(), r.first.value, r.last.value);
     }
 };
