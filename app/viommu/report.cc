@@ -133,8 +133,10 @@ void add_device(Counters& out, const std::string& guest, const device::Device::S
     const std::string prefix = "guest." + guest;
     out.heading("guest " + guest);
     out.add(prefix, "requests.attach", stats.attach.was());
+    out.add(prefix, "requests.attach_bypass", stats.attach_bypass.was());
     out.add(prefix, "requests.detach", stats.detach.was());
     out.add(prefix, "requests.map", stats.map.was());
+    out.add(prefix, "requests.map_mmio", stats.map_mmio.was());
     out.add(prefix, "requests.unmap", stats.unmap.was());
     out.add(prefix, "requests.probe", stats.probe.was());
     out.add(prefix, "requests.unreadable", stats.unreadable.was());

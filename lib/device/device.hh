@@ -103,6 +103,8 @@ class Device {
 
     struct Stats {
         Counter attach, detach, map, unmap, probe;  ///< requests by type, whatever the status
+        Counter attach_bypass;                      ///< attaches with F_BYPASS that were answered OK
+        Counter map_mmio;                           ///< maps with F_MMIO that were answered OK
         Counter unreadable;                         ///< returned with used length 0
         std::array<Counter, 9> status;              ///< answers by Status
         Counter faults_reported;

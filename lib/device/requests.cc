@@ -57,7 +57,10 @@ Status Device::execute(const AttachRequest& r) noexcept {
         return Status::kInval;
     if (!table_->has_endpoint(r.endpoint)) return Status::kNoEnt;
     if (r.domain < config_.domain_first || r.domain > config_.domain_last) return Status::kRange;
-    return table_->attach(r.endpoint, r.domain, (r.flags & VIRTIO_IOMMU_ATTACH_F_BYPASS) != 0);
+    const bool bypass = (r.flags & VIRTIO_IOMMU_ATTACH_F_BYPASS) != 0;
+    const Status status = table_->attach(r.endpoint, r.domain, bypass);
+    if (bypass && status == Status::kOk) stats_.attach_bypass.add();
+    return status;
 }
 
 Status Device::execute(const DetachRequest& r) noexcept {
@@ -70,7 +73,9 @@ Status Device::execute(const MapRequest& r) noexcept {
     if (!range) return Status::kRange;
     for (const ReservedRegion& reserved : config_.reserved)
         if (reserved.range.overlaps(*range)) return Status::kInval;
-    return table_->map(r.domain, *range, r.gpa, Access(r.flags));
+    const Status status = table_->map(r.domain, *range, r.gpa, Access(r.flags));
+    if ((r.flags & VIRTIO_IOMMU_MAP_F_MMIO) != 0 && status == Status::kOk) stats_.map_mmio.add();
+    return status;
 }
 
 Status Device::execute(const UnmapRequest& r) noexcept {

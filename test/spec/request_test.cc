@@ -200,6 +200,7 @@ TEST_F(Spec, attach_with_inconsistent_bypass_flag_is_inval) {
     EXPECT_EQ(attach(2, kOther, VIRTIO_IOMMU_ATTACH_F_BYPASS), ok);
     EXPECT_EQ(attach(2), inval);
     EXPECT_EQ(access(0x1000, Access::kRead, kOther).gpa(), Gpa{0x1000});
+    EXPECT_EQ(device->stats().attach_bypass.was(), 1u);
 }
 
 TEST_F(Spec, attach_elsewhere_detaches_first) {
@@ -301,6 +302,8 @@ TEST_F(Spec, map_allows_only_what_it_says) {
 TEST_F(Spec, map_mmio_is_recorded) {
     EXPECT_EQ(attach(1), ok);
     EXPECT_EQ(map(0, kPage - 1, 1, VIRTIO_IOMMU_MAP_F_WRITE | VIRTIO_IOMMU_MAP_F_MMIO), ok);
+    EXPECT_NE(map(0, kPage - 1, 1, VIRTIO_IOMMU_MAP_F_WRITE | VIRTIO_IOMMU_MAP_F_MMIO), ok);
+    EXPECT_EQ(device->stats().map_mmio.was(), 1u);
     EXPECT_TRUE(access(0, Access::kWrite | Access::kMmio));
     EXPECT_FALSE(access(0, Access::kRead));
 }
