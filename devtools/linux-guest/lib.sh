@@ -1,22 +1,13 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# The parts of a run with a Linux guest: a network namespace, the daemon, QEMU, the host's ends of
-# the transfers, and the end of all of them. Sourced by `run`, which sets
-#   fetched   the folder that fetch prints
-#   work      a private folder for sockets, configuration and logs
-#   namespace the name for the network namespace
-#   build, nic, append, time_limit, keep   its options
+# What is started for a run and ended after it: a network namespace, processes, the host's ends of the
+# transfers. Sourced by `run`, which sets
+#   fetched    the folder that fetch prints
+#   work       a private folder for sockets, configuration and logs
+#   namespace  the name for the network namespace
+#   time_limit, keep   its options
 # shellcheck disable=SC2154
-
-readonly kTap=vtap0
-readonly kMac=52:54:00:12:34:56
-readonly kHostAddress=10.77.0.1
-readonly kGuestAddress=10.77.0.2
-readonly kTransferMib=32
-readonly kIommuBdf=0000:00:03.0   # QEMU's addr=3
-readonly kNicBdf=0000:00:04.0     # QEMU's addr=4
-readonly kRamBytes=$((1 << 30))
 
 declare -A started=()   # name -> process id, of what we have to end
 
@@ -40,6 +31,7 @@ in_namespace() { exec ip netns exec "$namespace" "$@"; }   # only in a subshell:
 start() {
     local name=$1
     shift
+    : > "$work/$name.log"   # there is something to look into at once
     in_namespace "$@" > "$work/$name.log" 2>&1 < /dev/null &
     started[$name]=$!
 }
@@ -66,97 +58,49 @@ make_namespace() {
     ip -n "$namespace" link set lo up
 }
 
+# configure_tap N: NIC N's tap, which the daemon or we have made, gets the host's address.
 configure_tap() {
-    ip -n "$namespace" addr add "$kHostAddress/24" dev "$kTap" ||
-        fail "the namespace has no $kTap: the daemon's net_tap should have made it"
-    ip -n "$namespace" link set "$kTap" up
+    ip -n "$namespace" addr add "10.77.$1.1/24" dev "vtap$1" ||
+        fail "the namespace has no vtap$1: the daemon's net_tap should have made it"
+    ip -n "$namespace" link set "vtap$1" up
 }
 
-write_daemon_config() {
-    # An aperture inside the guest's RAM: QEMU takes the addresses of rings for guest-physical ones.
-    cat > "$work/viommu.toml" <<CONF
-poll = "adaptive"
-eal  = ["--no-huge", "-m", "256", "--no-pci", "--lcores", "0@0,1@0,2@1", "--file-prefix", "$namespace"]
-
-[[guest]]
-name        = "vm0"
-socket      = "$work/iommu.sock"
-lcore       = 1
-input_range = { first = 0x1000000, last = $(printf '0x%x' $((kRamBytes - 1))) }
-bypass      = true
-
-  [[guest.net]]
-  name     = "net0"
-  socket   = "$work/net0.sock"
-  endpoint = "$kNicBdf"
-  mac      = "$kMac"
-  peer     = "vdev:net_tap0,iface=$kTap"
-  lcore    = 2
-CONF
-}
-
-start_daemon() {
-    local daemon=$build/app/viommu/dpdk-viommu tries
-    write_daemon_config
-    "$daemon" viot --iommu "$kIommuBdf" --endpoint "$kNicBdf" --body --output "$work/viot.body" ||
-        fail "dpdk-viommu viot failed"
-    start daemon timeout -k 5 $((time_limit + 60)) "$daemon" --config "$work/viommu.toml"
-    for ((tries = 0; tries < 300; tries++)); do
-        if grep -q '^dpdk-viommu: ready' "$work/daemon.log"; then return; fi
-        runs "${started[daemon]}" || fail "the daemon ended before it was ready"
+# wait_for_line FILE PATTERN SECONDS: until a line of $work/FILE matches; the guest must be running.
+wait_for_line() {
+    local tries
+    for ((tries = 0; tries < $3 * 10; tries++)); do
+        if tr -d '\r' < "$work/$1" | grep -E "$2" > /dev/null; then return; fi
+        runs "${started[guest]}" || fail "the guest ended before '$2' came"
         sleep 0.1
     done
-    fail "the daemon is not ready after 30 s"
+    fail "no '$2' in $1 after $3 s"
 }
 
-# The host's ends. As nc's child a stream ends when the file does, whatever comes the other way.
+# The host's ends, for any number of connections. As nc's child a stream ends when the file does,
+# whatever comes the other way.
 start_peers() {
-    local busybox=$fetched/busybox
-    head -c $((kTransferMib << 20)) /dev/urandom > "$work/to-guest"
-    : > "$work/from-guest.sha256"
+    local busybox=$fetched/x86_64/busybox
+    head -c $((stream_mib << 20)) /dev/urandom > "$work/to-guest"
+    : > "$work/from-guest"
+    : > "$work/asked"
+    # Each line is one write, so connections at the same time do not mix theirs.
     # shellcheck disable=SC2016
-    start receiver timeout "$time_limit" "$busybox" nc -l -p 5001 \
-        -e "$busybox" sh -c '"$0" sha256sum > "$1"' "$busybox" "$work/from-guest.sha256"
-    start sender timeout "$time_limit" "$busybox" nc -l -p 5002 -e "$busybox" cat "$work/to-guest"
+    start receiver timeout "$time_limit" "$busybox" nc -ll -p 5001 \
+        -e "$busybox" sh -c '"$0" sha256sum | "$0" cut -d " " -f 1 >> "$1"' "$busybox" "$work/from-guest"
+    start sender timeout "$time_limit" "$busybox" nc -ll -p 5002 -e "$busybox" cat "$work/to-guest"
+    # shellcheck disable=SC2016
+    start asked timeout "$time_limit" "$busybox" nc -ll -p 5003 \
+        -e "$busybox" sh -c 'echo >> "$1"; "$0" wc -l < "$1"' "$busybox" "$work/asked"
 }
 
-# The arguments that make the IOMMU and the NIC, one per line.
-device_arguments() {
-    local net="addr=4,netdev=n1,mac=$kMac,iommu_platform=on,disable-legacy=on"
-    if [[ $nic == qemu ]]; then
-        printf '%s\n' -device "virtio-iommu-pci,addr=3" \
-            -netdev "tap,id=n1,ifname=$kTap,script=no,downscript=no,vhost=off" \
-            -device "virtio-net-pci,$net"
-        return
-    fi
-    printf '%s\n' -acpitable "sig=VIOT,data=$work/viot.body" \
-        -chardev "socket,id=c0,path=$work/iommu.sock" \
-        -device "vhost-user-test-device-pci,addr=3,virtio-id=23,num_vqs=2,config_size=40,chardev=c0" \
-        -chardev "socket,id=c1,path=$work/net0.sock"
-    if [[ $nic == generic ]]; then
-        # The third queue is for control, should the daemon offer it. A ring of 1024 is several
-        # pages long, which an IOMMU lets the guest scatter.
-        printf '%s\n' -device "vhost-user-test-device-pci,addr=4,virtio-id=1,$(
-            )num_vqs=2,vq_size=1024,config_size=12,chardev=c1,iommu_platform=on"
-        return
-    fi
-    # QEMU would keep the control queue and read it untranslated: all that needs one is off.
-    net+=,ctrl_vq=off,ctrl_rx=off,ctrl_vlan=off,ctrl_rx_extra=off,ctrl_mac_addr=off
-    net+=,guest_announce=off,ctrl_guest_offloads=off,mq=off
-    printf '%s\n' -netdev "vhost-user,id=n1,chardev=c1" -device "virtio-net-pci,$net"
-}
-
-start_guest() {
-    local -a devices
-    "$here/mkinitrd" "$fetched" "$work/initrd"
-    mapfile -t devices < <(device_arguments)
-    start guest timeout -k 5 "$time_limit" "$fetched/qemu-system-x86_64" \
-        -accel tcg -M q35 -m "$((kRamBytes >> 20))M" -smp 1 \
-        -object "memory-backend-memfd,id=mem,size=$kRamBytes,share=on" -numa node,memdev=mem \
-        -nographic -nodefaults -serial stdio -no-reboot \
-        -kernel "$fetched/kernel/vmlinuz" -initrd "$work/initrd" \
-        -append "console=ttyS0 panic=-1 viommu.ip=$kGuestAddress/24 viommu.peer=$kHostAddress $(
-            )viommu.mib=$kTransferMib${append:+ $append}" "${devices[@]}"
+# stop_peers TRANSFERS: when so many have been received, or none comes any more.
+stop_peers() {
+    local name tries
+    for ((tries = 0; tries < 50; tries++)); do
+        (($(wc -l < "$work/from-guest") < $1)) || break
+        sleep 0.1
+    done
+    for name in receiver sender asked; do stop "$name" || true; done
 }
 
 # Until the guest has powered off. A daemon that ends meanwhile ends the run.
@@ -173,18 +117,6 @@ wait_for_guest() {
     124 | 137) fail "the guest did not finish in $time_limit s" ;;
     *) fail "QEMU ended with status $status" ;;
     esac
-}
-
-# The host's ends finish once their transfers did; none of them waits for long.
-wait_for_peers() {
-    local name tries
-    for name in receiver sender; do
-        for ((tries = 0; tries < 50; tries++)); do
-            runs "${started[$name]}" || break
-            sleep 0.1
-        done
-        stop "$name" || true
-    done
 }
 
 # Whatever is left, on every way out.

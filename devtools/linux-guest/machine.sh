@@ -1,0 +1,153 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# The daemon's configuration and QEMU's command line, from what the scenario has set (see run).
+# Sourced by `run`.
+# shellcheck disable=SC2154
+
+readonly kIommuBdf=0000:00:03.0   # QEMU's addr=3
+readonly kRamBytes=$((1 << 30))
+
+mac() { printf '52:54:00:12:34:5%s\n' "$1"; }
+
+# Where NIC N is: for QEMU, and for everyone else. Scenarios may define others.
+nic_place() { printf 'addr=%s\n' $((3 + $1)); }
+nic_bdf() { printf '0000:00:%02x.0\n' $((3 + $1)); }
+
+# More arguments for QEMU, one per line, before those of the NICs. Scenarios may define others.
+extra_devices() { :; }
+
+write_daemon_config() {
+    local n ram=0
+    [[ $arch == x86_64 ]] || ram=$((1 << 30))
+    # An aperture inside the guest's RAM: QEMU takes the addresses of rings for guest-physical ones.
+    cat <<CONF
+poll = "adaptive"
+eal  = ["--no-huge", "-m", "256", "--no-pci", "--lcores", "0@0,1@0,2@1", "--file-prefix", "$namespace",
+        "--log-level=viommu.vhost:debug"]
+
+[[guest]]
+name        = "vm0"
+socket      = "$work/iommu.sock"
+lcore       = 1
+input_range = { first = $((ram + 0x1000000)), last = $((ram + kRamBytes - 1)) }
+bypass      = true
+$iommu_keys
+CONF
+    for ((n = 1; n <= nics; n++)); do
+        cat <<CONF
+
+  [[guest.net]]
+  name     = "net$n"
+  socket   = "$work/net$n.sock"
+  endpoint = "$(nic_bdf "$n")"
+  mac      = "$(mac "$n")"
+  peer     = "vdev:net_tap$n,iface=vtap$n"
+  lcore    = 2
+CONF
+    done
+}
+
+start_daemon() {
+    local daemon=$build/app/viommu/dpdk-viommu tries n endpoints=()
+    write_daemon_config > "$work/viommu.toml"
+    for ((n = 1; n <= nics; n++)); do endpoints+=(--endpoint "$(nic_bdf "$n")"); done
+    "$daemon" viot --iommu "$kIommuBdf" "${endpoints[@]}" --body --output "$work/viot.body" ||
+        fail "dpdk-viommu viot failed"
+    start daemon timeout -k 5 $((time_limit + 60)) "$daemon" --config "$work/viommu.toml"
+    for ((tries = 0; tries < 300; tries++)); do
+        if grep -q '^dpdk-viommu: ready' "$work/daemon.log"; then return; fi
+        runs "${started[daemon]}" || fail "the daemon ended before it was ready"
+        sleep 0.1
+    done
+    fail "the daemon is not ready after 30 s"
+}
+
+# QEMU's -device for NIC N, whose back end is there.
+nic_device() {
+    local net
+    if [[ $nic == generic ]]; then
+        # A ring of 1024 is several pages long, which an IOMMU lets the guest scatter.
+        net="vhost-user-test-device-pci,id=nic$1,$(nic_place "$1"),virtio-id=1,num_vqs=2,vq_size=1024"
+        printf '%s\n' "$net,config_size=12,chardev=c$1,iommu_platform=on"
+        return
+    fi
+    net="virtio-net-pci,id=nic$1,$(nic_place "$1"),netdev=n$1,mac=$(mac "$1"),iommu_platform=on,disable-legacy=on"
+    if [[ $nic == pci ]]; then
+        # QEMU would keep the control queue and read it untranslated: all that needs one is off.
+        net+=,ctrl_vq=off,ctrl_rx=off,ctrl_vlan=off,ctrl_rx_extra=off,ctrl_mac_addr=off
+        net+=,guest_announce=off,ctrl_guest_offloads=off,mq=off
+    fi
+    printf '%s\n' "$net"
+}
+
+# The arguments that make the IOMMU and the NICs, one per line.
+device_arguments() {
+    local n
+    if [[ $nic == qemu ]]; then
+        printf '%s\n' -device "virtio-iommu-pci,addr=3"
+    else
+        [[ $arch != x86_64 ]] || printf '%s\n' -acpitable "sig=VIOT,data=$work/viot.body"
+        printf '%s\n' -chardev "socket,id=c0,path=$work/iommu.sock" \
+            -device "vhost-user-test-device-pci,addr=3,virtio-id=23,num_vqs=2,config_size=40,chardev=c0"
+    fi
+    extra_devices
+    for ((n = 1; n <= nics; n++)); do
+        if [[ $nic == qemu ]]; then
+            printf '%s\n' -netdev "tap,id=n$n,ifname=vtap$n,script=no,downscript=no,vhost=off"
+        else
+            printf '%s\n' -chardev "socket,id=c$n,path=$work/net$n.sock"
+        fi
+        [[ $nic != pci ]] || printf '%s\n' -netdev "vhost-user,id=n$n,chardev=c$n"
+        printf '%s\n' -device "$(nic_device "$n")"
+    done
+}
+
+# The arguments that make the machine, one per line.
+machine_arguments() {
+    printf '%s\n' -accel tcg -m "$((kRamBytes >> 20))M" -smp 1 -nographic -nodefaults -serial stdio \
+        -object "memory-backend-memfd,id=mem,size=$kRamBytes,share=on"
+    if [[ $arch == x86_64 ]]; then
+        printf '%s\n' -M q35,memory-backend=mem
+    else
+        printf '%s\n' -M "$arm_machine" -cpu cortex-a72
+    fi
+    [[ -n $reboots ]] || printf '%s\n' -no-reboot
+}
+
+# A static program for the guest from test/linux/NAME.cc.
+build_program() {
+    "${CXX:-g++}" -std=c++20 -O1 -Wall -Wextra -Werror -static -o "$work/$1" "$here/../../test/linux/$1.cc" ||
+        fail "cannot build test/linux/$1.cc"
+}
+
+start_guest() {
+    local -a devices machine options=()
+    local console=ttyS0 program
+    [[ $arch == x86_64 ]] || console=ttyAMA0
+    for program in "${programs[@]}"; do
+        build_program "$program"
+        options+=(--program "$work/$program")
+    done
+    "$here/mkinitrd" --arch "$arch" --scenario "$scenario" "${options[@]}" "$fetched" "$work/initrd" "${modules[@]}"
+    mapfile -t machine < <(machine_arguments)
+    mapfile -t devices < <(device_arguments)
+    if [[ $arch == aarch64 ]]; then
+        write_devicetree "${machine[@]}"
+        machine+=(-dtb "$work/guest.dtb")
+    fi
+    if [[ -n $qmp ]]; then
+        mkfifo "$work/qmp.in" "$work/qmp.out"
+        devices+=(-chardev "pipe,id=qmp,path=$work/qmp" -mon "chardev=qmp,mode=control")
+        start qmp cat "$work/qmp.out"
+    fi
+    start guest timeout -k 5 "$time_limit" "$fetched/qemu-system-$arch" "${machine[@]}" \
+        -kernel "$fetched/$arch/vmlinuz" -initrd "$work/initrd" \
+        -append "console=$console panic=-1${append:+ $append}" "${devices[@]}"
+    if [[ -n $qmp ]]; then
+        wait_for_line qmp.log '"QMP"' 20
+        tell_qemu '{"execute": "qmp_capabilities"}'
+    fi
+}
+
+tell_qemu() { printf '%s\n' "$1" > "$work/qmp.in"; }
