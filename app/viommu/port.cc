@@ -57,7 +57,7 @@ class PortHandler final : public vhost::Handler {
         const Pause pause(*this);
         port_.queue_started(vring);
     }
-    uint16_t queue_stopped(uint16_t index, Stop) override {
+    uint32_t queue_stopped(uint16_t index, Stop) override {
         const Pause pause(*this);
         return port_.queue_stopped(index);
     }

@@ -55,7 +55,7 @@ unsigned NetPort::from_guest(std::span<rte_mbuf*> out) noexcept {
             out[got] = fresh[got];
             ++got;
         }
-        q.ring.push(chain_.head(), 0);
+        q.ring.push(chain_.taken(), 0);
     }
     count_broken(q);
     if (got < room) rte_pktmbuf_free_bulk(fresh.data() + got, room - got);

@@ -77,22 +77,23 @@ void NetPort::queue_started(const virtq::Vring& vring) {
     q->base = vring.base;
     q->vring = in_iovas(vring);
     // Without VERSION_1 the header has another size and rings another byte order.
-    if ((acked_ & bit(VIRTIO_F_VERSION_1)) == 0 || (q->vring && !q->vring->is_acceptable()))
+    if ((acked_ & bit(VIRTIO_F_VERSION_1)) == 0 || (q->vring && !q->vring->is_acceptable(acked_)))
         q->vring.reset();
     if (!q->vring) q->counters.ring_unusable.add();
     q->ring.unbind();
     q->started = q->stalled = false;
+    if (q->vring) chain_.reserve(q->vring->size);
     collect_wake_fds();
     const Burst bind_now(*this, *q);  // so that notifications are off from the start
 }
 
-uint16_t NetPort::queue_stopped(uint16_t index) noexcept {
+uint32_t NetPort::queue_stopped(uint16_t index) noexcept {
     Queue* q = queue(index);
     if (q == nullptr) return 0;
     q->ring.unbind();
     q->vring.reset();
     collect_wake_fds();
-    return q->started ? q->ring.next_index() : q->base;
+    return q->started ? q->ring.next_base() : q->base;
 }
 
 void NetPort::collect_wake_fds() {
@@ -106,7 +107,7 @@ bool NetPort::ready(Queue& q) noexcept {
     if (q.ring.bound() && q.generation == reader_.generation()) [[likely]]
         return true;
     space_.report_faults(!q.stalled);  // once per stall
-    const bool bound = q.ring.bind(space_, *q.vring);
+    const bool bound = q.ring.bind(space_, *q.vring, acked_);
     space_.report_faults(true);
     if (!bound) {
         if (!q.stalled) q.counters.ring_unmapped.add();
@@ -116,7 +117,7 @@ bool NetPort::ready(Queue& q) noexcept {
     q.stalled = false;
     q.generation = reader_.generation();
     if (!q.started) {
-        q.ring.start_at_used();
+        q.ring.start_at_used_or(q.base);
         q.started = true;
     }
     q.ring.enable_notifications(false);

@@ -66,9 +66,9 @@ class NetPort {
     void config_read(uint32_t offset, std::span<std::byte> out) const noexcept;
     void memory_changed(std::shared_ptr<const virtq::MemoryMap> memory);
     void queue_started(const virtq::Vring& vring);
-    /// Returns the index of the next available entry; the frontend's own when the ring could never
-    /// be read.
-    uint16_t queue_stopped(uint16_t index) noexcept;
+    /// Returns what GET_VRING_BASE answers; the frontend's own base when the ring could never be
+    /// read.
+    uint32_t queue_stopped(uint16_t index) noexcept;
 
     // --- packets ---------------------------------------------------------------------------------
 
@@ -97,13 +97,13 @@ class NetPort {
     uint64_t lost_faults() const noexcept { return reader_.lost_faults(); }
 
   private:
-    using Ring = virtq::SplitQueue<IovaSpace>;
+    using Ring = virtq::Queue<IovaSpace>;
 
     struct Queue {
         std::optional<virtq::Vring> vring;  ///< running; addresses are IOVAs
         Ring ring;
         uint64_t generation = 0;  ///< of the table when the ring was bound
-        uint16_t base = 0;        ///< what the frontend said; all we know until `started`
+        uint32_t base = 0;        ///< what the frontend said; all we know until `started`
         bool started = false;     ///< the index has been taken from the used ring
         bool stalled = false;
         uint64_t broken_seen = 0;

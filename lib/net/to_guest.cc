@@ -105,11 +105,14 @@ NetPort::Delivery NetPort::write_frame(const rte_mbuf* packet) noexcept {
     Queue& q = receive_;
     const bool mergeable = (acked_ >> wire::VIRTIO_NET_F_MRG_RXBUF & 1) != 0;
     struct Used {
-        uint16_t head;
+        virtq::Taken chain;
         uint32_t bytes;
     };
     std::array<Used, kMaxBuffers> used;
     unsigned filled = 0;     // buffers in `used`
+    const auto put_back = [&] {
+        for (unsigned i = filled; i-- > 0;) q.ring.unpop(used[i].chain);
+    };
     NumBuffers num_buffers;  // where the first buffer has that field
     const std::array<std::byte, kHeaderBytes> header{};
     Source source(header.data(), packet);
@@ -119,25 +122,25 @@ NetPort::Delivery NetPort::write_frame(const rte_mbuf* packet) noexcept {
         const unsigned most = mergeable ? std::min(kMaxBuffers, q.ring.size()) : 1;
         if (filled == most) {
             // Nothing that the guest can provide would hold it. It keeps its buffers.
-            q.ring.rewind(filled);
+            put_back();
             q.counters.drop_too_big.add();
             return Delivery::kDone;
         }
         const virtq::Pop pop = tries < kMaxTries ? q.ring.pop(chain_) : virtq::Pop::kEmpty;
         if (pop == virtq::Pop::kEmpty || pop == virtq::Pop::kBroken) {
-            q.ring.rewind(filled);
+            put_back();
             return Delivery::kNoBuffer;
         }
         if (pop != virtq::Pop::kChain || chain_.writable_bytes() < kHeaderBytes) {
             q.counters.bad_buffer.add();
             if (filled == 0) {
-                q.ring.push(chain_.head(), 0);
+                q.ring.push(chain_.taken(), 0);
                 continue;
             }
             drop = pop == virtq::Pop::kFault ? &q.counters.drop_fault : &q.counters.drop_malformed;
         }
         const auto room = uint32_t(std::min<uint64_t>(chain_.writable_bytes(), left));
-        used[filled++] = {chain_.head(), room};
+        used[filled++] = {chain_.taken(), room};
         if (drop != nullptr) break;
         virtq::Cursor<IovaSpace, Access::kWrite> cursor(space_, chain_.writable(), room);
         for (uint32_t done = 0; done < room;) {
@@ -160,7 +163,7 @@ NetPort::Delivery NetPort::write_frame(const rte_mbuf* packet) noexcept {
         drop->add();
     }
     for (unsigned i = 0; i < filled; ++i)
-        q.ring.push(used[i].head, drop == nullptr ? used[i].bytes : 0);
+        q.ring.push(used[i].chain, drop == nullptr ? used[i].bytes : 0);
     return Delivery::kDone;
 }
 

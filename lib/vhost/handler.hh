@@ -46,9 +46,9 @@ class Handler {
 
     /// The queue has size, addresses, kick, is enabled, and there is a memory table.
     virtual void queue_started(const virtq::Vring& vring) = 0;
-    /// Returns the index of the next available-ring entry to be processed. On return no thread
-    /// touches the ring, guest memory through it, or its fds.
-    virtual uint16_t queue_stopped(uint16_t index, Stop why) = 0;
+    /// Returns what GET_VRING_BASE answers (virtq::Vring::base). On return no thread touches the
+    /// ring, guest memory through it, or its fds.
+    virtual uint32_t queue_stopped(uint16_t index, Stop why) = 0;
 };
 
 }  // namespace viommu::vhost

@@ -16,10 +16,6 @@ namespace {
 /// would be a system call on the packet path.
 constexpr std::chrono::milliseconds kFaultLatency{20};
 
-constexpr uint64_t element(uint16_t head, uint32_t written) {
-    return uint64_t{written} << 32 | head;
-}
-
 }  // namespace
 
 IommuPort::IommuPort(device::Device& device, poll::Poller& poller)
@@ -84,7 +80,7 @@ bool IommuPort::continues(const virtq::Vring& vring) const {
     const Queue& queue = queues_[VIRTIO_IOMMU_VQ_REQUEST];
     return end_ && end_->vring.desc == vring.desc && end_->vring.avail == vring.avail &&
            end_->vring.used == vring.used && end_->vring.size == vring.size &&
-           queue.next_index() == end_->index && queue.last_used_element() == end_->last_element;
+           queue.continues(end_->mark, vring.base);
 }
 
 void IommuPort::queue_started(const virtq::Vring& vring) {
@@ -93,14 +89,14 @@ void IommuPort::queue_started(const virtq::Vring& vring) {
     pause();
     Queue& queue = queues_[index];
     const auto in_memory = memory_ ? virtq::from_uva(vring, *memory_) : std::nullopt;
-    if (in_memory && queue.bind(space_, *in_memory)) {
-        queue.start_at_used();
+    if (in_memory && queue.bind(space_, *in_memory, acked_)) {
         if (index == VIRTIO_IOMMU_VQ_REQUEST && !continues(*in_memory)) {
             device_.reset();
             wait_for_readers();
             token_.reset();
         }
-        if (index == VIRTIO_IOMMU_VQ_REQUEST) last_element_ = queue.last_used_element();
+        chain_.reserve(in_memory->size);
+        queue.start_at_used_or(vring.base);
         queue.enable_notifications(false);
         vrings_[index] = *in_memory;
     } else {
@@ -109,12 +105,12 @@ void IommuPort::queue_started(const virtq::Vring& vring) {
     resume();
 }
 
-uint16_t IommuPort::queue_stopped(uint16_t index, Stop) {
+uint32_t IommuPort::queue_stopped(uint16_t index, Stop) {
     if (index >= kQueues || !vrings_[index]) return 0;
     pause();
     Queue& queue = queues_[index];
-    const uint16_t next = queue.next_index();
-    if (index == VIRTIO_IOMMU_VQ_REQUEST) end_ = End{*vrings_[index], next, last_element_};
+    const uint32_t next = queue.next_base();
+    if (index == VIRTIO_IOMMU_VQ_REQUEST) end_ = End{*vrings_[index], queue.mark()};
     queue.unbind();
     vrings_[index].reset();
     resume();
@@ -146,7 +142,7 @@ unsigned IommuPort::take_requests() noexcept {
         ++taken;
         if (pop != virtq::Pop::kChain) {
             stats_.malformed.add();
-            answers_.push_back({chain_.head(), 0});
+            answers_.push_back({chain_.taken(), 0});
         } else if (execute() == Step::kRetry) {
             break;
         }
@@ -167,7 +163,7 @@ IommuPort::Step IommuPort::execute() noexcept {
         std::span(reply_).first(std::min<uint64_t>(chain_.writable_bytes(), reply_.size()));
     if (in.faulted) {
         stats_.unreachable.add();
-        answers_.push_back({chain_.head(), 0});
+        answers_.push_back({chain_.taken(), 0});
         retry_ = false;
         return Step::kDone;
     }
@@ -177,7 +173,7 @@ IommuPort::Step IommuPort::execute() noexcept {
     const auto out =
         queue.scatter(std::span<const std::byte>(room).first(outcome.written), chain_.writable());
     if (out.faulted) stats_.unreachable.add();
-    answers_.push_back({chain_.head(), out.faulted ? 0 : outcome.written});
+    answers_.push_back({chain_.taken(), out.faulted ? 0 : outcome.written});
     return Step::kDone;
 }
 
@@ -194,8 +190,7 @@ void IommuPort::finish_pass() noexcept {
 void IommuPort::publish_answers() noexcept {
     if (answers_.empty()) return;
     Queue& queue = queues_[VIRTIO_IOMMU_VQ_REQUEST];
-    for (const Answer& a : answers_) queue.push(a.head, a.written);
-    last_element_ = element(answers_.back().head, answers_.back().written);
+    for (const Answer& a : answers_) queue.push(a.chain, a.written);
     answers_.clear();
     queue.complete();
 }
@@ -208,7 +203,7 @@ unsigned IommuPort::report_faults() noexcept {
     wire::virtio_iommu_fault fault;
     unsigned done = 0;
     for (; done < kBurst; ++done) {
-        if (running && queue.available() == 0) break;
+        if (running && queue.available(1) == 0) break;
         if (!device_.next_fault(fault)) break;
         if (!running) {
             device_.count_dropped_fault();
@@ -228,7 +223,7 @@ unsigned IommuPort::report_faults() noexcept {
             device_.count_reported_fault();
         else
             device_.count_dropped_fault();
-        queue.push(chain_.head(), written);
+        queue.push(chain_.taken(), written);
     }
     if (running) queue.complete();
     return done;
@@ -243,7 +238,7 @@ bool IommuPort::arm() noexcept {
         if (i == VIRTIO_IOMMU_VQ_REQUEST && !idle) return false;
     }
     return device_.faults().was_empty() ||
-           (vrings_[VIRTIO_IOMMU_VQ_EVENT] && queues_[VIRTIO_IOMMU_VQ_EVENT].available() == 0);
+           (vrings_[VIRTIO_IOMMU_VQ_EVENT] && queues_[VIRTIO_IOMMU_VQ_EVENT].available(1) == 0);
 }
 
 void IommuPort::disarm() noexcept {

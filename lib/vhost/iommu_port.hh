@@ -36,12 +36,12 @@ class IommuPort final : public Handler, public poll::Pollable {
     // Handler
     uint64_t features() const override;
     uint16_t num_queues() const override { return kQueues; }
-    void features_acked(uint64_t) override {}
+    void features_acked(uint64_t features) override { acked_ = features; }
     void config_read(uint32_t offset, std::span<std::byte> out) override;
     void config_write(uint32_t offset, std::span<const std::byte> in) override;
     void memory_changed(std::shared_ptr<const virtq::MemoryMap> memory) override;
     void queue_started(const virtq::Vring& vring) override;
-    uint16_t queue_stopped(uint16_t index, Stop why) override;
+    uint32_t queue_stopped(uint16_t index, Stop why) override;
 
     // Pollable
     unsigned poll() noexcept override;
@@ -61,19 +61,18 @@ class IommuPort final : public Handler, public poll::Pollable {
     const Stats& stats() const noexcept { return stats_; }
 
   private:
-    using Queue = virtq::SplitQueue<virtq::GpaSpace>;
+    using Queue = virtq::Queue<virtq::GpaSpace>;
     static constexpr uint16_t kQueues = 2;
     static constexpr unsigned kBurst = 256;
 
     /// Where a stopped queue ended, to recognise it.
     struct End {
         virtq::Vring vring;
-        uint16_t index;
-        uint64_t last_element;
+        virtq::Mark mark;
     };
     /// A request that was taken and not answered yet.
     struct Answer {
-        uint16_t head;
+        virtq::Taken chain;
         uint32_t written;
     };
     enum class Step { kDone, kRetry };
@@ -93,6 +92,7 @@ class IommuPort final : public Handler, public poll::Pollable {
     poll::Poller& poller_;
     std::shared_ptr<const virtq::MemoryMap> memory_;
     virtq::GpaSpace space_;
+    uint64_t acked_ = 0;
 
     std::array<Queue, kQueues> queues_;
     std::array<std::optional<virtq::Vring>, kQueues> vrings_;  // of running queues
@@ -106,7 +106,6 @@ class IommuPort final : public Handler, public poll::Pollable {
     std::vector<std::byte> reply_;
     std::optional<table::Readers::Token> token_;
     bool retry_ = false;  // chain_ holds a request to be executed again after the grace period
-    uint64_t last_element_ = 0;
     Stats stats_;
 };
 

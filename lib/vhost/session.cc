@@ -215,7 +215,7 @@ Session::Verdict Session::set_config(const Message& message) {
 void Session::get_vring_base() {
     stop(index_, Handler::Stop::kGetBase);
     Queue& q = queues_[index_];
-    rte_vhost_set_vring_base(vid_, index_, q.base, q.base);
+    rte_vhost_set_vring_base(vid_, index_, uint16_t(q.base), uint16_t(q.base));
     q.addresses.reset();
     q.kick = false;
 }
@@ -238,7 +238,7 @@ Session::Verdict Session::after() {
             q->addresses = addresses_;
             break;
         case VHOST_USER_SET_VRING_BASE:
-            q->base = uint16_t(value_);
+            q->base = uint32_t(value_);
             break;
         case VHOST_USER_SET_VRING_KICK:
             q->kick = true;

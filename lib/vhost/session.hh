@@ -58,7 +58,7 @@ class Session {
         bool kick = false;
         /// As SET_VRING_ENABLE said. Not said: enabled unless VHOST_USER_F_PROTOCOL_FEATURES.
         std::optional<bool> enabled;
-        uint16_t base = 0;
+        uint32_t base = 0;
         bool running = false;
     };
 

@@ -2,11 +2,11 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <vector>
 
 #include "address_space.hh"
 
@@ -18,48 +18,75 @@ struct Segment {
     uint32_t len;
 };
 
+/// A chain that was taken: all that is needed to return it.
+struct Taken {
+    uint16_t id = 0;     ///< split: index of its head; packed: the buffer id. The guest's word
+    uint16_t slots = 1;  ///< packed: how many descriptors of the ring it occupies
+};
+
 /// A descriptor chain as it was when it was taken: a private copy, the guest cannot change it.
-/// 16 KiB: keep one per queue, not on a stack or per packet.
+/// It has room for as many segments as its queue has descriptors (reserve() that, outside of the
+/// packet path), and for 16 KiB of them from the start. Keep one per thread of work.
 class Chain {
   public:
-    /// Longer chains are malformed, whatever the size of the queue.
-    static constexpr unsigned kMaxSegments = 1024;
+    /// A chain may have so many descriptors even where the queue has fewer: Linux makes longer
+    /// indirect tables than its queue is, although 2.7.5.3.1 forbids it, and other devices take it.
+    static constexpr uint32_t kMinSegments = 1024;
     /// Spec: 2.7.5 "the driver MUST NOT add a descriptor chain longer than 2^32 bytes in total".
     static constexpr uint64_t kMaxBytes = uint64_t{1} << 32;
 
-    uint16_t head() const noexcept { return head_; }
+    Chain() : segments_(kMinSegments) {}
+    Chain(const Chain&) = delete;
+    Chain& operator=(const Chain&) = delete;
+
+    /// Hold any chain of a queue of `size`. Allocates; empties the chain. Longer chains than there
+    /// is room for are malformed.
+    void reserve(uint32_t size) {
+        begin({});
+        if (size > segments_.size()) segments_ = std::vector<Segment>(size);
+    }
+
+    const Taken& taken() const noexcept { return taken_; }
+    uint16_t head() const noexcept { return taken_.id; }
     std::span<const Segment> readable() const noexcept { return {segments_.data(), readable_}; }
     std::span<const Segment> writable() const noexcept {
         return {segments_.data() + readable_, size_t(count_ - readable_)};
     }
     uint64_t readable_bytes() const noexcept { return readable_bytes_; }
     uint64_t writable_bytes() const noexcept { return writable_bytes_; }
+    /// Descriptors that were read for it, empty and superfluous ones included: bounds the work that
+    /// a guest causes.
+    uint32_t descriptors() const noexcept { return descriptors_; }
 
-    /// Begin anew, as the chain of `head`.
-    void begin(uint16_t head) noexcept {
-        head_ = head;
-        count_ = readable_ = 0;
+    /// Begin anew, as the chain that `taken` says.
+    void begin(Taken taken) noexcept {
+        taken_ = taken;
+        count_ = readable_ = descriptors_ = 0;
         readable_bytes_ = writable_bytes_ = 0;
     }
     /// False when the buffer makes the chain malformed: it wraps, is readable after a writable one,
     /// or there are too many segments or bytes. Empty buffers are left out.
     bool append(uint64_t addr, uint32_t len, bool writable) noexcept {
+        ++descriptors_;
         if (!writable && count_ != readable_) return false;
         if (len == 0) return true;
-        if (addr + (len - 1) < addr || count_ == kMaxSegments) return false;
+        if (addr + (len - 1) < addr || count_ == segments_.size()) return false;
         segments_[count_++] = {addr, len};
         readable_ += !writable;
         (writable ? writable_bytes_ : readable_bytes_) += len;
         return readable_bytes_ + writable_bytes_ <= kMaxBytes;
     }
+    /// A packed chain tells only in its last descriptor what it is.
+    void retake(Taken taken) noexcept { taken_ = taken; }
 
   private:
-    uint16_t head_ = 0;
-    uint16_t count_ = 0;
-    uint16_t readable_ = 0;
+    Taken taken_;
+    uint32_t count_ = 0;
+    uint32_t readable_ = 0;
+    uint32_t descriptors_ = 0;
     uint64_t readable_bytes_ = 0;
     uint64_t writable_bytes_ = 0;
-    std::array<Segment, kMaxSegments> segments_;
+    std::vector<Segment> segments_;
 };
 
 /// Copy guest memory once: whatever is decided about `out` afterwards, the compiler may not look at

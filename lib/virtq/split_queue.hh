@@ -1,96 +1,76 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The device side of one split virtqueue (virtio 1.3, 2.7).
+/// The device side of one split virtqueue (virtio 1.3, 2.7). How to use it: queue.hh.
 ///
-///     virtq::GpaSpace space(memory);                         // memory outlives the binding
-///     virtq::SplitQueue<virtq::GpaSpace> queue;
-///     if (!queue.bind(space, vring)) return;                 // vring: addresses of that space
-///     queue.start_at(vring.base);                            // or start_at_used()
-///     queue.enable_notifications(false);                     // we poll
-///     ...
-///     virtq::Chain chain;                                    // 16 KiB: a member, not a local
-///     while (queue.pop(chain) == virtq::Pop::kChain) {       // bound the burst
-///         auto in = queue.gather(chain.readable(), request);
-///         auto out = queue.scatter(reply, chain.writable());
-///         queue.push(chain.head(), out.bytes);
-///     }                                                      // kMalformed, kFault: push(head, 0)
-///     queue.complete();                                      // publish, and signal when wanted
-///     if (queue.arm()) ... sleep on vring.kick_fd ...; queue.enable_notifications(false);
-///
-/// Threads: one, the owner's; binding and starting may be done by another while that one is away.
 /// Guest:   every ring field is read once, atomically or into a copy, and checked before use.
-/// Orders:  the partner of every V* below is the guest's driver; virtio 1.3, 2.7.13 and 2.7.14.
+/// Orders:  the partner of every V* below is the guest's driver; doc/ordering.md, 7.
 #pragma once
 
-#include <unistd.h>
-
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 
-#include "chain.hh"
+#include "indirect_table.hh"
+#include "queue_base.hh"
 #include "ring_part.hh"
-#include "viommu_wire.hh"
-#include "vring.hh"
 
 namespace viommu::virtq {
 
-enum class Pop {
-    kEmpty,      ///< nothing is available
-    kChain,      ///< a chain was taken
-    kMalformed,  ///< a chain was taken that breaks the spec: push(head, 0)
-    kFault,      ///< a chain was taken whose indirect table could not be resolved: push(head, 0)
-    kBroken,     ///< the ring makes no sense; nothing is taken any more until start_at*()
-};
-
 template <AddressSpace Space>
-class SplitQueue {
+class SplitQueue : public QueueBase {
   public:
-    /// Find the ring in our memory. `vring` has addresses of `space`, which stays until unbind().
+    using QueueBase::QueueBase;
+
+    /// Find the ring in our memory. `vring` has addresses of `space`, which stays until unbind();
+    /// `features` are what the driver accepted.
     ///
     /// What was taken so far is kept, so that a ring can be bound again where it was.
     /// Errors: false when the ring is not acceptable or cannot be resolved; then the queue is not
     ///         bound. Nothing in guest memory is touched in either case.
-    bool bind(Space& space, const Vring& vring) noexcept;
+    bool bind(Space& space, const Vring& vring, uint64_t features = 0) noexcept;
     void unbind() noexcept { space_ = nullptr; }
-    /// Nothing below but next_index() may be called while this is false.
+    /// Nothing below but next_base(), mark() and signal() may be called while this is false.
     bool bound() const noexcept { return space_ != nullptr; }
 
     /// Begin with the available-ring entry of this index; everything before it is used.
-    void start_at(uint16_t index) noexcept {
-        next_ = seen_ = used_idx_ = published_ = index;
+    void start_at(uint32_t base) noexcept {
+        next_ = seen_ = used_idx_ = published_ = uint16_t(base);
+        last_ = element_at(uint16_t(used_idx_ - 1));
+        unsignalled_ = 0;
         broken_ = false;
     }
     /// Begin where the used ring ends. Right whenever no buffer is in flight, because this device
     /// returns all that it takes; needs no trust in what the frontend says.
-    void start_at_used() noexcept { start_at(load16(used_.at(kIdx))); }
-
-    /// The element before used->idx as the guest has it now: length << 32 | id. What it says is the
-    /// guest's word; compared with what we wrote it tells a ring from another at the same address.
-    uint64_t last_used_element() const noexcept {
-        const uint32_t offset = kRing + 8 * (uint16_t(used_idx_ - 1) & (size_ - 1));
-        return uint64_t{load32(used_.at(offset + 4))} << 32 | load32(used_.at(offset));
-    }
+    void start_at_used() noexcept { start_at(load<uint16_t>(used_.at(kIdx))); }
 
     /// The next available-ring entry to be processed, as GET_VRING_BASE asks for.
-    uint16_t next_index() const noexcept { return next_; }
-    uint32_t size() const noexcept { return size_; }
-    bool broken() const noexcept { return broken_; }
+    uint32_t next_base() const noexcept { return next_; }
+    /// Where we are, and the element that we wrote last.
+    Mark mark() const noexcept { return {next_base(), uint16_t(used_idx_ - 1), last_}; }
+    /// Whether the used ring still ends as the mark says. What it says is the guest's word; it
+    /// tells a ring from a new one at the same address.
+    bool continues(const Mark& mark, uint32_t /*base*/) const noexcept {
+        return load<uint16_t>(used_.at(kIdx)) == uint16_t(mark.at + 1) &&
+               mark.base == uint16_t(mark.at + 1) && element_at(uint16_t(mark.at)) == mark.last;
+    }
 
     // --- taking ----------------------------------------------------------------------------------
 
-    /// How many chains pop() will find without looking at the ring's index again; when that is
-    /// none, looks. 0 when the ring is broken.
-    unsigned available() noexcept {
+    /// How many chains, at most `most`, pop() will find without looking at the ring's index again;
+    /// when that is none, looks. 0 when the ring is broken.
+    unsigned available(unsigned most = ~0u) noexcept {
         if (next_ == seen_) look();
-        return broken_ ? 0 : uint16_t(seen_ - next_);
+        return broken_ ? 0 : std::min(most, unsigned(uint16_t(seen_ - next_)));
     }
-    /// Take the next chain. kChain fills `chain`; kMalformed and kFault set its head only.
+    /// Take the next chain. kChain fills `chain`; kMalformed and kFault only say what was taken.
     Pop pop(Chain& chain) noexcept;
-    /// Put the last `chains` taken back, as if pop() had not been called. None has been pushed.
-    void rewind(unsigned chains) noexcept { next_ = uint16_t(next_ - chains); }
+    /// Put the chain that was taken last back, as if pop() had not been called. Nothing that was
+    /// taken after it has been pushed.
+    void unpop(const Taken&) noexcept { --next_; }
 
     Copied gather(std::span<const Segment> from, std::span<std::byte> to) noexcept {
         return virtq::gather(*space_, from, to);
@@ -102,27 +82,33 @@ class SplitQueue {
     // --- returning -------------------------------------------------------------------------------
 
     /// Return a chain, `written` bytes into its writable part. The guest sees it after flush().
-    void push(uint16_t head, uint32_t written) noexcept {
+    void push(const Taken& taken, uint32_t written) noexcept {
         const uint32_t offset = kRing + 8 * (used_idx_ & (size_ - 1));
-        store32(used_.at(offset), head);         // the two halves may lie in
-        store32(used_.at(offset + 4), written);  // different pages
+        store<uint32_t>(used_.at(offset), taken.id);     // the two halves may lie in
+        store<uint32_t>(used_.at(offset + 4), written);  // different pages
+        last_ = uint64_t{written} << 32 | taken.id;
         ++used_idx_;
     }
     /// Let the guest see what was pushed. False when that is nothing.
     bool flush() noexcept {
         if (published_ == used_idx_) return false;
+        unsignalled_ += uint16_t(used_idx_ - published_);
         published_ = used_idx_;
-        store16<__ATOMIC_RELEASE>(used_.at(kIdx), used_idx_);  // V2: elements before index
+        // V2: elements before index
+        store<uint16_t, __ATOMIC_RELEASE>(used_.at(kIdx), used_idx_);
         return true;
     }
-    /// Whether the guest wants a signal for what flush() published.
-    bool needs_signal() const noexcept {
+    /// Whether the guest wants a signal for anything that flush() published since this was last
+    /// asked. Ask after each flush() that was true.
+    bool needs_signal() noexcept {
         std::atomic_thread_fence(std::memory_order_seq_cst);  // V3: index stored before flags read
-        return (load16(avail_.at(kFlags)) & wire::VIRTQ_AVAIL_F_NO_INTERRUPT) == 0;
+        const uint32_t published = std::exchange(unsignalled_, 0);
+        if (event_idx_) {  // 2.7.7.2: when the element `used_event` is among them
+            const auto used_event = load<uint16_t>(avail_.at(wire::avail_ring_bytes(size_)));
+            return uint16_t(published_ - used_event - 1) < published;
+        }
+        return (load<uint16_t>(avail_.at(kFlags)) & wire::VIRTQ_AVAIL_F_NO_INTERRUPT) == 0;
     }
-    /// Signal the guest. A system call: do not make it inside a reader's section. Touches no guest
-    /// memory; the queue need not be bound. Errors are counted: the guest can always poll.
-    void signal() noexcept;
     /// flush(), and signal() when the guest wants it.
     void complete() noexcept {
         if (flush() && needs_signal()) signal();
@@ -130,33 +116,32 @@ class SplitQueue {
 
     // --- the guest's notifications ---------------------------------------------------------------
 
-    /// Ask the guest to kick when it makes buffers available, or not to.
+    /// Ask the guest to kick when it makes buffers available, or not to. With EVENT_IDX it kicks
+    /// once, for the next buffer: ask again, by arm(), before each sleep.
     void enable_notifications(bool on) noexcept {
-        store16(used_.at(kFlags), on ? 0 : wire::VIRTQ_USED_F_NO_NOTIFY);
+        if (event_idx_) {
+            set_avail_event(on ? next_ : uint16_t(next_ - 1));
+            store<uint16_t>(used_.at(kFlags), 0);  // 2.7.10.1
+        } else {
+            store<uint16_t>(used_.at(kFlags), on ? 0 : wire::VIRTQ_USED_F_NO_NOTIFY);
+        }
     }
     /// enable_notifications(true) and look again. False when there is something to take already
     /// (do not sleep); a broken ring has nothing.
     bool arm() noexcept {
         enable_notifications(true);
-        std::atomic_thread_fence(std::memory_order_seq_cst);  // V4: flags stored before index read
-        return available() == 0;
+        // V4: flags or event stored before index read
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+        return available(1) == 0;
     }
     /// Chains made available and not taken; may be old by the time it is looked at, and nonsense
     /// when the guest is up to no good. Changes nothing.
-    unsigned was_available() const noexcept { return uint16_t(load16(avail_.at(kIdx)) - next_); }
-
-    struct Stats {
-        Counter broken;         ///< times that the ring made no sense
-        Counter signals;        ///< signals that were wanted
-        Counter signal_errors;  ///< and could not be sent
-    };
-    /// Threads: any.
-    const Stats& stats() const noexcept { return stats_; }
+    unsigned was_available() const noexcept {
+        return uint16_t(load<uint16_t>(avail_.at(kIdx)) - next_);
+    }
 
   private:
     static constexpr uint32_t kFlags = 0, kIdx = 2, kRing = 4;  // of both rings
-
-    static constexpr uint32_t kTableWindow = 4096;  // bytes of an indirect table found at a time
 
     struct Descriptor {
         uint64_t addr;
@@ -166,76 +151,69 @@ class SplitQueue {
     };
     static_assert(sizeof(Descriptor) == sizeof(wire::virtq_desc));
 
-    template <int kOrder = __ATOMIC_RELAXED>
-    static uint16_t load16(const std::byte* p) noexcept {
-        return __atomic_load_n(reinterpret_cast<const uint16_t*>(p), kOrder);
-    }
-    template <int kOrder = __ATOMIC_RELAXED>
-    static void store16(std::byte* p, uint16_t v) noexcept {
-        __atomic_store_n(reinterpret_cast<uint16_t*>(p), v, kOrder);
-    }
-    static uint32_t load32(const std::byte* p) noexcept {
-        return __atomic_load_n(reinterpret_cast<const uint32_t*>(p), __ATOMIC_RELAXED);
-    }
-    static void store32(std::byte* p, uint32_t v) noexcept {
-        __atomic_store_n(reinterpret_cast<uint32_t*>(p), v, __ATOMIC_RELAXED);
-    }
-
     void look() noexcept;
-    Pop fail_ring() noexcept {
-        broken_ = true;
-        stats_.broken.add();
-        return Pop::kBroken;
+    void set_avail_event(uint16_t index) noexcept {
+        avail_event_ = index;
+        store<uint16_t>(used_.at(wire::used_ring_bytes(size_)), index);
     }
     uint16_t head_at(uint16_t index) const noexcept {
-        return load16(avail_.at(kRing + 2 * (index & (size_ - 1))));
+        return load<uint16_t>(avail_.at(kRing + 2 * (index & (size_ - 1))));
+    }
+    uint64_t element_at(uint16_t index) const noexcept {
+        const uint32_t offset = kRing + 8 * (index & (size_ - 1));
+        return uint64_t{load<uint32_t>(used_.at(offset + 4))} << 32 |
+               load<uint32_t>(used_.at(offset));
     }
     Descriptor descriptor(uint32_t index) const noexcept;
     Pop walk(Chain& chain) noexcept;
-    Pop walk_indirect(Chain& chain, uint64_t table, uint32_t bytes, uint32_t budget) noexcept;
+    Pop walk_indirect(Chain& chain, const Descriptor& table) noexcept;
 
     Space* space_ = nullptr;
-    uint32_t size_ = 0;
-    uint16_t next_ = 0;       // the next entry to take
-    uint16_t seen_ = 0;       // the guest's index when we last looked
-    uint16_t used_idx_ = 0;   // of the next push()
-    uint16_t published_ = 0;  // used->idx as the guest sees it
-    bool broken_ = false;
-    int call_fd_ = -1;
+    uint16_t next_ = 0;         // the next entry to take
+    uint16_t seen_ = 0;         // the guest's index when we last looked
+    uint16_t used_idx_ = 0;     // of the next push()
+    uint16_t published_ = 0;    // used->idx as the guest sees it
+    uint16_t avail_event_ = 0;  // with EVENT_IDX, as the guest sees it
+    uint64_t last_ = 0;         // the element before used_idx_
     RingPart<wire::desc_table_bytes(wire::kMaxQueueSize)> desc_;
-    RingPart<wire::avail_ring_bytes(wire::kMaxQueueSize)> avail_;
-    RingPart<wire::used_ring_bytes(wire::kMaxQueueSize)> used_;
-    Stats stats_;
+    RingPart<wire::avail_ring_bytes(wire::kMaxQueueSize, true)> avail_;
+    RingPart<wire::used_ring_bytes(wire::kMaxQueueSize, true)> used_;
 };
 
 template <AddressSpace Space>
-bool SplitQueue<Space>::bind(Space& space, const Vring& vring) noexcept {
+bool SplitQueue<Space>::bind(Space& space, const Vring& vring, uint64_t features) noexcept {
     unbind();
-    if (!vring.is_acceptable()) return false;
+    if (negotiated(features, wire::VIRTIO_F_RING_PACKED) || !vring.is_acceptable(features))
+        return false;
+    const bool events = negotiated(features, wire::VIRTIO_F_EVENT_IDX);
     const uint32_t n = vring.size;
     if (!desc_.resolve(space, vring.desc, wire::desc_table_bytes(n), Access::kRead) ||
-        !avail_.resolve(space, vring.avail, wire::avail_ring_bytes(n), Access::kRead) ||
-        !used_.resolve(space, vring.used, wire::used_ring_bytes(n), Access::kReadWrite))
+        !avail_.resolve(space, vring.avail, wire::avail_ring_bytes(n, events), Access::kRead) ||
+        !used_.resolve(space, vring.used, wire::used_ring_bytes(n, events), Access::kReadWrite))
         return false;
     space_ = &space;
-    size_ = n;
-    call_fd_ = vring.call_fd;
+    bound_to(vring, features);
     return true;
 }
 
 template <AddressSpace Space>
 void SplitQueue<Space>::look() noexcept {
     if (broken_) return;
-    const auto idx = load16<__ATOMIC_ACQUIRE>(avail_.at(kIdx));  // V1: index before entries
-    if (uint16_t(idx - next_) > size_) [[unlikely]]
+    const auto idx = load<uint16_t, __ATOMIC_ACQUIRE>(avail_.at(kIdx));  // V1: index before entries
+    if (uint16_t(idx - next_) > size_) [[unlikely]] {
         fail_ring();
-    else
-        seen_ = idx;
+        return;
+    }
+    seen_ = idx;
+    // The driver compares indices modulo 2^16, so an event far behind us becomes one that is still
+    // to come. Nobody sleeps with it armed: what it was armed for has been taken.
+    if (event_idx_ && uint16_t(next_ - avail_event_) >= 0x8000) [[unlikely]]
+        set_avail_event(uint16_t(next_ - 1));
 }
 
 template <AddressSpace Space>
 Pop SplitQueue<Space>::pop(Chain& chain) noexcept {
-    if (available() == 0) [[unlikely]]
+    if (available(1) == 0) [[unlikely]]
         return broken_ ? Pop::kBroken : Pop::kEmpty;
     const uint16_t head = head_at(next_);
     if (head >= size_) [[unlikely]]
@@ -243,17 +221,15 @@ Pop SplitQueue<Space>::pop(Chain& chain) noexcept {
     ++next_;
     if (next_ != seen_)  // only a guess: the guest may change the entry until it is taken
         __builtin_prefetch(desc_.at(16 * (head_at(next_) & (size_ - 1))));
-    chain.begin(head);
+    chain.begin({.id = head});
     return walk(chain);
 }
 
 template <AddressSpace Space>
 auto SplitQueue<Space>::descriptor(uint32_t index) const noexcept -> Descriptor {
     // 16-byte aligned: two atomic loads read every field once.
-    const auto* words = reinterpret_cast<const uint64_t*>(desc_.at(16 * index));
-    const std::array<uint64_t, 2> copy{__atomic_load_n(words, __ATOMIC_RELAXED),
-                                       __atomic_load_n(words + 1, __ATOMIC_RELAXED)};
-    return std::bit_cast<Descriptor>(copy);
+    const std::byte* at = desc_.at(16 * index);
+    return std::bit_cast<Descriptor>(std::array{load<uint64_t>(at), load<uint64_t>(at + 8)});
 }
 
 /// Spec: 2.7.5; 2.7.5.3.1 "MUST NOT create a descriptor chain longer than the Queue Size", which
@@ -261,13 +237,11 @@ auto SplitQueue<Space>::descriptor(uint32_t index) const noexcept -> Descriptor 
 template <AddressSpace Space>
 Pop SplitQueue<Space>::walk(Chain& chain) noexcept {
     uint32_t index = chain.head();
-    // The chain may not be longer than what it can hold either, empty buffers included: that
-    // bounds what a guest can make us do for one chain.
-    for (uint32_t budget = std::min(size_, Chain::kMaxSegments); budget > 0; --budget) {
+    for (uint32_t left = size_; left > 0; --left) {
         const Descriptor d = descriptor(index);
         if ((d.flags & wire::VIRTQ_DESC_F_INDIRECT) != 0) {
             if ((d.flags & wire::VIRTQ_DESC_F_NEXT) != 0) return Pop::kMalformed;
-            return walk_indirect(chain, d.addr, d.len, budget);
+            return walk_indirect(chain, d);
         }
         if (!chain.append(d.addr, d.len, (d.flags & wire::VIRTQ_DESC_F_WRITE) != 0))
             return Pop::kMalformed;
@@ -278,51 +252,25 @@ Pop SplitQueue<Space>::walk(Chain& chain) noexcept {
     return Pop::kMalformed;
 }
 
-/// `budget`: how many descriptors the chain may still have. The table lies anywhere, at any
-/// alignment; a descriptor may straddle pieces of it. A table may be longer than its chain.
+/// A table may be longer than its chain. Empty buffers count: that ends loops of them.
 template <AddressSpace Space>
-Pop SplitQueue<Space>::walk_indirect(Chain& chain, uint64_t table, uint32_t bytes,
-                                     uint32_t budget) noexcept {
-    const uint32_t entries = bytes / sizeof(Descriptor);
-    if (entries == 0 || bytes % sizeof(Descriptor) != 0 || table + (bytes - 1) < table)
-        return Pop::kMalformed;
-    std::span<std::byte> window;  // of the table in our memory, from byte `window_at` on
-    uint32_t window_at = 0;
+Pop SplitQueue<Space>::walk_indirect(Chain& chain, const Descriptor& table) noexcept {
+    IndirectTable<Space> entries(*space_, table.addr, table.len);
+    if (!entries.is_acceptable()) return Pop::kMalformed;
+    const uint32_t most = std::max(size_, Chain::kMinSegments);
     uint32_t index = 0;
-    for (; budget > 0; --budget) {
-        Descriptor d;
-        const uint32_t at = index * uint32_t(sizeof d);
-        for (uint32_t got = 0; got < sizeof d;) {
-            const uint32_t from = at + got;
-            if (from - window_at >= window.size()) {
-                // Enough for what follows when it follows in order, and a bounded amount of work
-                // when the guest jumps about.
-                const uint32_t want = std::min(kTableWindow, bytes - from);
-                window = space_->resolve(table + from, want, Access::kRead);
-                if (window.empty()) return Pop::kFault;
-                window_at = from;
-            }
-            const auto piece = window.subspan(from - window_at);
-            const auto part = std::min(piece.size(), sizeof d - got);
-            copy_once(reinterpret_cast<std::byte*>(&d) + got, piece.data(), part);
-            got += uint32_t(part);
-        }
+    while (chain.descriptors() < most) {
+        typename IndirectTable<Space>::Entry entry;
+        if (!entries.read(index, entry)) return Pop::kFault;
+        const auto d = std::bit_cast<Descriptor>(entry);
         if ((d.flags & wire::VIRTQ_DESC_F_INDIRECT) != 0 ||
             !chain.append(d.addr, d.len, (d.flags & wire::VIRTQ_DESC_F_WRITE) != 0))
             return Pop::kMalformed;
         if ((d.flags & wire::VIRTQ_DESC_F_NEXT) == 0) return Pop::kChain;
         index = d.next;
-        if (index >= entries) return Pop::kMalformed;
+        if (index >= entries.entries()) return Pop::kMalformed;
     }
     return Pop::kMalformed;
-}
-
-template <AddressSpace Space>
-void SplitQueue<Space>::signal() noexcept {
-    if (call_fd_ < 0) return;
-    const uint64_t one = 1;
-    stats_.signals.add();
-    if (write(call_fd_, &one, sizeof one) != sizeof one) stats_.signal_errors.add();
 }
 
 }  // namespace viommu::virtq

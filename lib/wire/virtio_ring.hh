@@ -64,10 +64,15 @@ struct pvirtq_event_suppress {
     le16 flags;
 };
 
-/// Bytes of each part of a split queue of `size` entries, without the EVENT_IDX field.
+/// Bytes of each part of a split queue of `size` entries. With VIRTIO_F_EVENT_IDX two more are the
+/// event field: used_event after the available ring, avail_event after the used ring.
 constexpr uint32_t desc_table_bytes(uint32_t size) { return 16 * size; }
-constexpr uint32_t avail_ring_bytes(uint32_t size) { return 4 + 2 * size; }
-constexpr uint32_t used_ring_bytes(uint32_t size) { return 4 + 8 * size; }
+constexpr uint32_t avail_ring_bytes(uint32_t size, bool event_idx = false) {
+    return 4 + 2 * size + (event_idx ? 2 : 0);
+}
+constexpr uint32_t used_ring_bytes(uint32_t size, bool event_idx = false) {
+    return 4 + 8 * size + (event_idx ? 2 : 0);
+}
 
 static_assert(sizeof(virtq_desc) == 16);
 static_assert(offsetof(virtq_desc, len) == 8);

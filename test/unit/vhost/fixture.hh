@@ -85,7 +85,7 @@ class Recorder : public Handler {
                          v.desc, v.avail, v.used, v.base, v.kick_fd < 0 ? " no kick" : "",
                          v.call_fd < 0 ? " no call" : ""));
     }
-    uint16_t queue_stopped(uint16_t index, Stop why) override {
+    uint32_t queue_stopped(uint16_t index, Stop why) override {
         if (!running_.at(index)) ADD_FAILURE() << "queue " << index << " stopped without running";
         running_[index] = false;
         check_fds(vrings_[index]);

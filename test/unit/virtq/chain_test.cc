@@ -18,7 +18,7 @@ std::vector<std::byte> pattern(size_t n, unsigned salt = 0) {
 
 TEST(Chain, buffers_in_order_are_split_by_direction) {
     Chain c;
-    c.begin(7);
+    c.begin({.id = 7});
     EXPECT_TRUE(c.append(0x1000, 10, false));
     EXPECT_TRUE(c.append(0x2000, 0, false));
     EXPECT_TRUE(c.append(0x3000, 5, true));
@@ -30,21 +30,21 @@ TEST(Chain, buffers_in_order_are_split_by_direction) {
     EXPECT_EQ(c.readable_bytes(), 10u);
     EXPECT_EQ(c.writable_bytes(), 11u);
     EXPECT_FALSE(c.append(0x5000, 1, false)) << "readable after writable";
-    c.begin(8);
+    c.begin({.id = 8});
     EXPECT_TRUE(c.readable().empty());
     EXPECT_TRUE(c.append(0x5000, 1, false));
 }
 
 TEST(Chain, buffer_that_wraps_is_refused) {
     Chain c;
-    c.begin(0);
+    c.begin({});
     EXPECT_TRUE(c.append(~uint64_t{0} - 15, 16, false));
     EXPECT_FALSE(c.append(~uint64_t{0} - 15, 17, false));
 }
 
 TEST(Chain, more_than_2_to_the_32_bytes_are_refused) {
     Chain c;
-    c.begin(0);
+    c.begin({});
     EXPECT_TRUE(c.append(0, 0xffffffff, false));
     EXPECT_TRUE(c.append(0, 1, true));
     EXPECT_FALSE(c.append(0, 1, true));
@@ -52,10 +52,16 @@ TEST(Chain, more_than_2_to_the_32_bytes_are_refused) {
 
 TEST(Chain, more_segments_than_it_holds_are_refused) {
     Chain c;
-    c.begin(0);
-    for (unsigned i = 0; i < Chain::kMaxSegments; ++i) ASSERT_TRUE(c.append(i, 1, false));
+    c.begin({});
+    for (unsigned i = 0; i < Chain::kMinSegments; ++i) ASSERT_TRUE(c.append(i, 1, false));
     EXPECT_FALSE(c.append(0, 1, false));
-    EXPECT_EQ(c.readable().size(), Chain::kMaxSegments);
+    EXPECT_EQ(c.readable().size(), Chain::kMinSegments);
+    c.reserve(1);
+    EXPECT_TRUE(c.readable().empty());
+    c.reserve(3000);
+    for (unsigned i = 0; i < 3000; ++i) ASSERT_TRUE(c.append(i, 1, true));
+    EXPECT_FALSE(c.append(0, 1, true));
+    EXPECT_EQ(c.writable().size(), 3000u);
 }
 
 /// 24 bytes around a page boundary, cut into three segments at any two places.
@@ -68,7 +74,7 @@ TEST(Gather, chain_split_at_any_byte_gives_the_same_bytes) {
     for (uint32_t a = 0; a <= 24; ++a) {
         for (uint32_t b = a; b <= 24; ++b) {
             Chain c;
-            c.begin(0);
+            c.begin({});
             c.append(base, a, false);
             c.append(base + a, b - a, false);
             c.append(base + b, 24 - b, false);
@@ -88,7 +94,7 @@ TEST(Scatter, chain_split_at_any_byte_takes_the_same_bytes) {
     for (uint32_t a = 0; a <= 24; ++a) {
         for (uint32_t b = a; b <= 24; ++b) {
             Chain c;
-            c.begin(0);
+            c.begin({});
             c.append(base, a, true);
             c.append(base + a, b - a, true);
             c.append(base + b, 24 - b, true);

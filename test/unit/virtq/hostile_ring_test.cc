@@ -58,13 +58,18 @@ TEST(HostileChain, buffers_that_overflow_are_malformed) {
     EXPECT_EQ(pop_raw(rig, {{0, 0xffffffff, kNext, 1}, {0, 1, 0, 0}}), Pop::kChain);
 }
 
-TEST(HostileChain, chain_longer_than_our_limit_is_malformed_even_when_empty) {
-    Rig rig({.size = 4096});
+TEST(HostileChain, chain_of_the_whole_largest_queue_is_taken_when_there_is_room) {
+    Rig rig({.size = 32768});
     std::vector<Desc> descs;
-    for (uint16_t i = 0; i < 1025; ++i) descs.push_back({kData, 0, kNext, uint16_t(i + 1)});
+    for (uint32_t i = 0; i < 32768; ++i) descs.push_back({kData, 1, kNext, uint16_t(i + 1)});
     descs.back().flags = 0;
-    EXPECT_EQ(pop_raw(rig, descs), Pop::kMalformed);
-    EXPECT_EQ(pop_raw(rig, {}, 1), Pop::kChain) << "1024 are accepted";
+    EXPECT_EQ(pop_raw(rig, descs), Pop::kMalformed) << "nothing was reserved";
+    rig.chain.reserve(32768);
+    EXPECT_EQ(pop_raw(rig, descs), Pop::kChain);
+    EXPECT_EQ(rig.chain.readable().size(), 32768u);
+    descs.back() = {kData, 0, kNext, 0};
+    EXPECT_EQ(pop_raw(rig, descs), Pop::kMalformed) << "a loop";
+    EXPECT_EQ(rig.chain.descriptors(), 32768u);
 }
 
 TEST(HostileIndex, index_ahead_by_more_than_the_size_breaks_the_ring) {
@@ -74,7 +79,7 @@ TEST(HostileIndex, index_ahead_by_more_than_the_size_breaks_the_ring) {
         EXPECT_EQ(rig.queue.pop(rig.chain), Pop::kBroken);
         EXPECT_TRUE(rig.queue.broken());
         EXPECT_EQ(rig.queue.available(), 0u);
-        EXPECT_EQ(rig.queue.next_index(), start);
+        EXPECT_EQ(rig.queue.next_base(), start);
         rig.driver.publish_index(uint16_t(start + 1));
         EXPECT_EQ(rig.queue.pop(rig.chain), Pop::kBroken) << "until restarted";
         EXPECT_TRUE(rig.queue.arm()) << "nothing to stay awake for";
@@ -101,7 +106,7 @@ TEST(HostileIndex, head_outside_the_table_breaks_the_ring) {
         EXPECT_EQ(rig.queue.pop(rig.chain), Pop::kBroken);
         EXPECT_EQ(rig.queue.pop(rig.chain), Pop::kBroken);
         EXPECT_EQ(rig.queue.available(), 0u);
-        EXPECT_EQ(rig.queue.next_index(), 1);
+        EXPECT_EQ(rig.queue.next_base(), 1u);
         EXPECT_EQ(rig.queue.stats().broken.was(), 1u);
     }
 }
@@ -115,7 +120,7 @@ TEST(HostileWork, scattered_jumps_in_an_indirect_table_resolve_bounded_amounts) 
     rig.driver.publish();
     rig.space.resolves = rig.space.longest = 0;
     EXPECT_EQ(rig.queue.pop(rig.chain), Pop::kMalformed);
-    EXPECT_LE(rig.space.resolves, uint64_t{Chain::kMaxSegments});
+    EXPECT_LE(rig.space.resolves, uint64_t{rig.queue.size()});
     EXPECT_LE(rig.space.longest, kPage);
 }
 
@@ -131,7 +136,7 @@ void make_available(Rig& rig, uint16_t chains) {
         return reinterpret_cast<volatile uint16_t*>(rig.space.host_at(Rig::kAvailAt + offset));
     };
     for (uint16_t i = 0; i < rig.queue.size(); ++i) scribble(word(4 + 2 * i), i);
-    scribble(word(2), uint16_t(rig.queue.next_index() + chains));
+    scribble(word(2), uint16_t(rig.queue.next_base() + chains));
 }
 
 /// A second thread writes nonsense, mostly plausible, over the rings and an indirect table while
@@ -190,13 +195,14 @@ TEST(HostileMemory, guest_changing_everything_while_it_is_read_is_survived) {
             uint64_t total = 0;
             for (const Segment& s : rig.chain.readable()) total += s.len;
             ASSERT_EQ(total, rig.chain.readable_bytes());
-            ASSERT_LE(rig.chain.readable().size() + rig.chain.writable().size(), kSize);
+            ASSERT_LE(rig.chain.readable().size() + rig.chain.writable().size(),
+                      std::max(kSize, Chain::kMinSegments));
             rig.queue.gather(rig.chain.readable(), copy);
             rig.queue.scatter(copy, rig.chain.writable());
         }
         malformed += pop == Pop::kMalformed;
         faults += pop == Pop::kFault;
-        rig.queue.push(rig.chain.head(), 0);
+        rig.queue.push(rig.chain.taken(), 0);
     }
     stop = true;
     guest.join();

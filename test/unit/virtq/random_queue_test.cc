@@ -82,7 +82,7 @@ struct Session {
     void serve() {
         ASSERT_EQ(rig.queue.pop(rig.chain), Pop::kChain);
         if (pick(10) == 0) {
-            rig.queue.rewind(1);
+            rig.queue.unpop(rig.chain.taken());
             ASSERT_EQ(rig.queue.pop(rig.chain), Pop::kChain);
         }
         const Expected& e = flight[taken++];
@@ -95,7 +95,7 @@ struct Session {
         std::vector<std::byte> reply(pick(uint32_t(e.writable_bytes) + 1));
         for (auto& b : reply) b = std::byte(random());
         ASSERT_EQ(rig.queue.scatter(reply, rig.chain.writable()).bytes, reply.size());
-        rig.queue.push(rig.chain.head(), uint32_t(reply.size()));
+        rig.queue.push(rig.chain.taken(), uint32_t(reply.size()));
         replies.push_back(std::move(reply));
     }
 

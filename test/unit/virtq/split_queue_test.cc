@@ -66,7 +66,7 @@ TEST(SplitQueueBind, bound_again_it_goes_on_where_it_was) {
     const auto second = rig.driver.chain(one);
     rig.driver.publish();
     ASSERT_EQ(rig.queue.pop(rig.chain), Pop::kChain);
-    rig.queue.push(rig.chain.head(), 0);
+    rig.queue.push(rig.chain.taken(), 0);
     rig.queue.unbind();
     ASSERT_TRUE(rig.queue.bind(rig.space, Rig::vring({.size = 4})));
     ASSERT_EQ(rig.queue.pop(rig.chain), Pop::kChain);
@@ -79,12 +79,12 @@ TEST(SplitQueueStart, used_index_says_where_to_begin) {
     Rig rig({.size = 8, .start = 65533});
     rig.queue.start_at(11);
     rig.queue.start_at_used();
-    EXPECT_EQ(rig.queue.next_index(), 65533);
+    EXPECT_EQ(rig.queue.next_base(), 65533u);
     rig.driver.chain({{kData, 1, 0, 0}});
     rig.driver.publish();
     EXPECT_EQ(rig.queue.was_available(), 1u);
     EXPECT_EQ(rig.queue.pop(rig.chain), Pop::kChain);
-    EXPECT_EQ(rig.queue.next_index(), 65534);
+    EXPECT_EQ(rig.queue.next_base(), 65534u);
 }
 
 TEST(SplitQueuePop, chain_of_every_length_and_split_is_copied) {
@@ -107,7 +107,7 @@ TEST(SplitQueuePop, chain_of_every_length_and_split_is_copied) {
                 EXPECT_EQ(s.addr, buffers[i].addr);
                 EXPECT_EQ(s.len, buffers[i].len);
             }
-            rig.queue.push(rig.chain.head(), 100 + writable);
+            rig.queue.push(rig.chain.taken(), 100 + writable);
             EXPECT_FALSE(rig.driver.pop()) << "nothing is seen before flush()";
             EXPECT_TRUE(rig.queue.flush());
             EXPECT_FALSE(rig.queue.flush());
@@ -144,7 +144,7 @@ TEST(SplitQueuePop, every_size_works_across_the_index_wrap) {
                 ASSERT_EQ(rig.queue.pop(rig.chain), Pop::kChain);
                 ASSERT_EQ(rig.chain.head(), heads[i]);
                 ASSERT_EQ(rig.chain.readable()[0].len, first + i + 1);
-                rig.queue.push(rig.chain.head(), first + i);
+                rig.queue.push(rig.chain.taken(), first + i);
             }
             ASSERT_EQ(rig.queue.pop(rig.chain), Pop::kEmpty);
             rig.queue.complete();
@@ -172,7 +172,7 @@ TEST(SplitQueuePush, used_element_straddling_a_page_is_whole) {
     const auto head = rig.driver.chain({{kData, 1, 0, 0}});
     rig.driver.publish();
     ASSERT_EQ(rig.queue.pop(rig.chain), Pop::kChain);
-    rig.queue.push(rig.chain.head(), 0x12345678);
+    rig.queue.push(rig.chain.taken(), 0x12345678);
     rig.queue.flush();
     const auto used = rig.driver.pop();
     ASSERT_TRUE(used);
@@ -193,15 +193,20 @@ TEST(SplitQueuePop, index_is_read_once_per_burst) {
     EXPECT_EQ(rig.queue.pop(rig.chain), Pop::kBroken);
 }
 
-TEST(SplitQueueRewind, chains_put_back_are_taken_again) {
+TEST(SplitQueueUnpop, chains_put_back_are_taken_again) {
     Rig rig({.size = 8});
     std::vector<uint16_t> heads;
     for (uint32_t i = 1; i <= 3; ++i) heads.push_back(rig.driver.chain({{kData, i, 0, 0}}).value());
     rig.driver.publish();
-    for (int i = 0; i < 3; ++i) ASSERT_EQ(rig.queue.pop(rig.chain), Pop::kChain);
-    rig.queue.rewind(2);
+    std::vector<Taken> taken;
+    for (int i = 0; i < 3; ++i) {
+        ASSERT_EQ(rig.queue.pop(rig.chain), Pop::kChain);
+        taken.push_back(rig.chain.taken());
+    }
+    rig.queue.unpop(taken[2]);
+    rig.queue.unpop(taken[1]);
     EXPECT_EQ(rig.queue.available(), 2u);
-    EXPECT_EQ(rig.queue.next_index(), 1);
+    EXPECT_EQ(rig.queue.next_base(), 1u);
     ASSERT_EQ(rig.queue.pop(rig.chain), Pop::kChain);
     EXPECT_EQ(rig.chain.head(), heads[1]);
     ASSERT_EQ(rig.queue.pop(rig.chain), Pop::kChain);
@@ -267,6 +272,20 @@ TEST(SplitQueueIndirect, long_table_is_found_piece_by_piece) {
     for (uint32_t i = 0; i < 1024; ++i) ASSERT_EQ(rig.chain.readable()[i].addr, i + 1);
 }
 
+/// Linux makes them when the queue is small.
+TEST(SplitQueueIndirect, chain_longer_than_a_small_queue_is_accepted_up_to_1024) {
+    for (const uint32_t count : {2u, 1023u, 1024u, 1025u}) {
+        Rig rig({.size = 1}, 1, 20);
+        std::vector<Desc> entries(count, Desc{1, 1, kNext, 0});
+        for (uint32_t i = 0; i < count; ++i) entries[i].next = uint16_t(i + 1);
+        entries.back().flags = 0;
+        indirect(rig, kTable, entries, 16 * count);
+        const Pop pop = rig.queue.pop(rig.chain);
+        EXPECT_EQ(pop, count <= 1024 ? Pop::kChain : Pop::kMalformed) << count;
+        EXPECT_EQ(rig.chain.descriptors(), std::min(count, 1024u));
+    }
+}
+
 TEST(SplitQueueIndirect, table_that_breaks_the_spec_is_malformed) {
     struct Case {
         const char* what;
@@ -284,9 +303,6 @@ TEST(SplitQueueIndirect, table_that_breaks_the_spec_is_malformed) {
         {"next far past the table", {{1, 1, kNext, 65535}}, 16},
         {"loop", {{1, 1, kNext, 1}, {2, 1, kNext, 0}}, 32},
         {"loop of one, empty", {{1, 0, kNext, 0}}, 16},
-        {"more descriptors than the queue",
-         {{1, 1, kNext, 1}, {1, 1, kNext, 2}, {1, 1, kNext, 3}, {1, 1, kNext, 4}, {1, 1, 0, 0}},
-         80},
         {"readable after writable", {{1, 1, kNext | kWrite, 1}, {1, 1, 0, 0}}, 32},
         {"buffer that wraps", {{~uint64_t{0}, 2, 0, 0}}, 16},
     };
@@ -337,7 +353,7 @@ void one_buffer(Rig& rig) {
     rig.driver.chain({{kData, 1, 0, 0}});
     rig.driver.publish();
     ASSERT_EQ(rig.queue.pop(rig.chain), Pop::kChain);
-    rig.queue.push(rig.chain.head(), 0);
+    rig.queue.push(rig.chain.taken(), 0);
 }
 
 TEST(SplitQueueSignal, guest_is_signalled_when_it_wants_to_be) {
