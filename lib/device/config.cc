@@ -103,7 +103,7 @@ void Device::read_config(uint32_t offset, std::span<std::byte> out) const noexce
     c.probe_size = uint32_t(properties_.size());
     c.bypass = table_->bypass();
     std::fill(out.begin(), out.end(), std::byte{0});
-    if (offset < sizeof c)
+    if (offset < sizeof c && !out.empty())
         std::memcpy(out.data(), reinterpret_cast<const std::byte*>(&c) + offset,
                     std::min(out.size(), sizeof c - offset));
 }
