@@ -76,6 +76,8 @@ class Chain {
         (writable ? writable_bytes_ : readable_bytes_) += len;
         return readable_bytes_ + writable_bytes_ <= kMaxBytes;
     }
+    /// Count a descriptor of a malformed chain.
+    void pass_over() noexcept { ++descriptors_; }
     /// A packed chain tells only in its last descriptor what it is.
     void retake(Taken taken) noexcept { taken_ = taken; }
 

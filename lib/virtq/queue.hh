@@ -20,60 +20,86 @@
 /// Threads: one, the owner's; binding and starting may be done by another while that one is away.
 #pragma once
 
+#include "packed_queue.hh"
 #include "split_queue.hh"
 
 namespace viommu::virtq {
 
-/// A queue of the format that was negotiated. Each operation is that of SplitQueue; it costs one
-/// more branch, always the same one.
+/// A queue of the format that was negotiated. Each operation is that of SplitQueue or PackedQueue;
+/// it costs one more branch, always the same one.
 template <AddressSpace Space>
 class Queue {
   public:
     bool bind(Space& space, const Vring& vring, uint64_t features) noexcept {
-        return split_.bind(space, vring, features);
+        unbind();
+        is_packed_ = negotiated(features, wire::VIRTIO_F_RING_PACKED);
+        return is_packed_ ? packed_.bind(space, vring, features)
+                          : split_.bind(space, vring, features);
     }
-    void unbind() noexcept { split_.unbind(); }
-    bool bound() const noexcept { return split_.bound(); }
+    void unbind() noexcept { is_packed_ ? packed_.unbind() : split_.unbind(); }
+    bool bound() const noexcept { return is_packed_ ? packed_.bound() : split_.bound(); }
+    bool is_packed() const noexcept { return is_packed_; }
 
-    void start_at(uint32_t base) noexcept { split_.start_at(base); }
+    void start_at(uint32_t base) noexcept {
+        is_packed_ ? packed_.start_at(base) : split_.start_at(base);
+    }
     /// Begin where the used ring ends; or, since a packed ring does not say that, at `base`.
-    void start_at_used_or(uint32_t /*base*/) noexcept { split_.start_at_used(); }
+    void start_at_used_or(uint32_t base) noexcept {
+        is_packed_ ? packed_.start_at(base) : split_.start_at_used();
+    }
     /// What GET_VRING_BASE answers (Vring::base).
-    uint32_t next_base() const noexcept { return split_.next_base(); }
-    Mark mark() const noexcept { return split_.mark(); }
+    uint32_t next_base() const noexcept {
+        return is_packed_ ? packed_.next_base() : split_.next_base();
+    }
+    Mark mark() const noexcept { return is_packed_ ? packed_.mark() : split_.mark(); }
     /// Whether the ring, bound again and not started yet, is the one that ended with `mark`: what
     /// was written last is still there, and a frontend that can know (packed rings) says so too.
     bool continues(const Mark& mark, uint32_t base) const noexcept {
-        return split_.continues(mark, base);
+        return is_packed_ ? packed_.continues(mark, base) : split_.continues(mark, base);
     }
-    uint32_t size() const noexcept { return split_.size(); }
-    bool broken() const noexcept { return split_.broken(); }
+    uint32_t size() const noexcept { return is_packed_ ? packed_.size() : split_.size(); }
+    bool broken() const noexcept { return is_packed_ ? packed_.broken() : split_.broken(); }
 
-    unsigned available(unsigned most = ~0u) noexcept { return split_.available(most); }
-    Pop pop(Chain& chain) noexcept { return split_.pop(chain); }
-    void unpop(const Taken& taken) noexcept { split_.unpop(taken); }
+    /// How many chains, at most `most`, there seem to be for pop(). 0 is certain.
+    unsigned available(unsigned most = ~0u) noexcept {
+        return is_packed_ ? packed_.available(most) : split_.available(most);
+    }
+    Pop pop(Chain& chain) noexcept { return is_packed_ ? packed_.pop(chain) : split_.pop(chain); }
+    void unpop(const Taken& taken) noexcept {
+        is_packed_ ? packed_.unpop(taken) : split_.unpop(taken);
+    }
     Copied gather(std::span<const Segment> from, std::span<std::byte> to) noexcept {
-        return split_.gather(from, to);
+        return is_packed_ ? packed_.gather(from, to) : split_.gather(from, to);
     }
     Copied scatter(std::span<const std::byte> from, std::span<const Segment> to) noexcept {
-        return split_.scatter(from, to);
+        return is_packed_ ? packed_.scatter(from, to) : split_.scatter(from, to);
     }
 
-    void push(const Taken& taken, uint32_t written) noexcept { split_.push(taken, written); }
-    bool flush() noexcept { return split_.flush(); }
-    bool needs_signal() noexcept { return split_.needs_signal(); }
-    void signal() noexcept { split_.signal(); }
-    void complete() noexcept { split_.complete(); }
+    void push(const Taken& taken, uint32_t written) noexcept {
+        is_packed_ ? packed_.push(taken, written) : split_.push(taken, written);
+    }
+    bool flush() noexcept { return is_packed_ ? packed_.flush() : split_.flush(); }
+    bool needs_signal() noexcept {
+        return is_packed_ ? packed_.needs_signal() : split_.needs_signal();
+    }
+    void signal() noexcept { is_packed_ ? packed_.signal() : split_.signal(); }
+    void complete() noexcept { is_packed_ ? packed_.complete() : split_.complete(); }
 
-    void enable_notifications(bool on) noexcept { split_.enable_notifications(on); }
-    bool arm() noexcept { return split_.arm(); }
-    unsigned was_available() const noexcept { return split_.was_available(); }
+    void enable_notifications(bool on) noexcept {
+        is_packed_ ? packed_.enable_notifications(on) : split_.enable_notifications(on);
+    }
+    bool arm() noexcept { return is_packed_ ? packed_.arm() : split_.arm(); }
+    unsigned was_available() noexcept {
+        return is_packed_ ? packed_.was_available() : split_.was_available();
+    }
 
     const QueueStats& stats() const noexcept { return stats_; }
 
   private:
     QueueStats stats_;
+    bool is_packed_ = false;
     SplitQueue<Space> split_{&stats_};
+    PackedQueue<Space> packed_{&stats_};
 };
 
 }  // namespace viommu::virtq

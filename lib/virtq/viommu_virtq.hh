@@ -9,6 +9,7 @@
 ///   indirect_table.hh  descriptors in a table of their own
 ///   queue_base.hh      what both ring formats share
 ///   split_queue.hh     split rings
+///   packed_queue.hh    packed rings
 ///   queue.hh           a ring of the negotiated format; how to use it
 #pragma once
 

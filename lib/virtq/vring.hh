@@ -21,6 +21,7 @@ constexpr bool negotiated(uint64_t features, unsigned bit) { return (features >>
 /// eventfd, and most do not.
 inline constexpr uint64_t kRingFeatures = uint64_t{1} << wire::VIRTIO_F_INDIRECT_DESC |
                                           uint64_t{1} << wire::VIRTIO_F_EVENT_IDX |
+                                          uint64_t{1} << wire::VIRTIO_F_RING_PACKED |
                                           uint64_t{1} << wire::VIRTIO_F_IN_ORDER;
 
 /// A queue as a vhost-user frontend described it. Addresses are exactly what SET_VRING_ADDR said:
