@@ -63,6 +63,35 @@ start_daemon() {
     fail "the daemon is not ready after 30 s"
 }
 
+# Arm's QEMU takes no ACPI table, so the guest learns what is behind the IOMMU from the devicetree: the one
+# that QEMU makes for these arguments, and two things more.
+write_devicetree() {
+    local dtb=$work/guest.dtb bus=/pcie@10000000 iommu phandle=0x9000 map=() n id
+    command -v fdtput > /dev/null || fail "needs fdtput: apt-get install device-tree-compiler"
+    "$fetched/qemu-system-$arch" "$@" -M "dumpdtb=$dtb" > "$work/dumpdtb.log" 2>&1 ||
+        fail "QEMU does not dump its devicetree: $(cat "$work/dumpdtb.log")"
+    # The node of a PCI function begins with its place on the bus: device << 11 | function << 8.
+    iommu=$bus/iommu@3,0
+    fdtput -c "$dtb" "$iommu"
+    fdtput -t s "$dtb" "$iommu" compatible virtio,pci-iommu
+    fdtput -t x "$dtb" "$iommu" reg "$(printf %x $((3 << 11)))" 0 0 0 0
+    fdtput -t x "$dtb" "$iommu" '#iommu-cells' 1
+    fdtput -t x "$dtb" "$iommu" phandle "$phandle"
+    # Requester ID, IOMMU, endpoint ID, how many.
+    for ((n = 1; n <= nics; n++)); do
+        id=$(requester_id "$(nic_bdf "$n")")
+        map+=("$id" "$phandle" "$id" 1)
+    done
+    fdtput -t x "$dtb" "$bus" iommu-map "${map[@]}"
+}
+
+# requester_id SEGMENT:BUS:DEVICE.FUNCTION: in hexadecimal, as fdtput -t x reads it.
+requester_id() {
+    local bus device function
+    IFS=':.' read -r _ bus device function <<< "$1"
+    printf '%x' $((16#$bus << 8 | 16#$device << 3 | function))
+}
+
 # QEMU's -device for NIC N, whose back end is there.
 nic_device() {
     local net
