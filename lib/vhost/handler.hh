@@ -22,7 +22,8 @@ class Handler {
 
     virtual ~Handler() = default;
 
-    /// Device feature bits offered; the Socket adds the transport's (30). Asked once, at listen().
+    /// Feature bits offered: the device's, and VHOST_F_LOG_ALL if it keeps a dirty log; the Socket
+    /// adds VHOST_USER_F_PROTOCOL_FEATURES. Asked once, at listen().
     virtual uint64_t features() const = 0;
     /// Constant. Also the answer to GET_QUEUE_NUM.
     virtual uint16_t num_queues() const = 0;
@@ -39,10 +40,15 @@ class Handler {
     virtual void config_read(uint32_t offset, std::span<std::byte> out) = 0;
     virtual void config_write(uint32_t offset, std::span<const std::byte> in) = 0;
 
-    /// A new memory table. No queue is running. Kept alive by the Handler as long as it needs it;
-    /// but the memory itself may be touched only here and while a queue is running: before a table
-    /// is replaced all queues are stopped, and the new one may turn out to be unusable.
+    /// A new memory table. No queue is running. The map keeps the memory mapped: let go of it when
+    /// the next one comes, and at disconnected().
     virtual void memory_changed(std::shared_ptr<const virtq::MemoryMap> memory) = 0;
+
+    /// The VMM wants to know (null: no longer) which pages the device writes, because it migrates
+    /// the guest. No queue is running. From here on every write to guest memory, rings included, is
+    /// followed by `log`'s wrote(). Comes again when the VMM changes the log or the memory.
+    /// Never called unless features() has VHOST_F_LOG_ALL.
+    virtual void log_changed(std::shared_ptr<const virtq::DirtyLog> log) { (void)log; }
 
     /// The queue has size, addresses, kick, is enabled, and there is a memory table.
     virtual void queue_started(const virtq::Vring& vring) = 0;

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "dpdk_compat.hh"
+#include "fd.hh"
 #include "viommu_wire.hh"
 
 namespace viommu::vhost {
@@ -49,9 +49,11 @@ class Message {
     void write(size_t offset, std::span<const std::byte> in) {
         std::memcpy(base_ + kHeaderBytes + offset, in.data(), in.size());
     }
-    void write_u64(uint64_t value) {
+    /// Turn the message into its reply: a u64.
+    void reply_u64(uint64_t value) {
         const le64 bytes = value;
         write(0, std::as_bytes(std::span(&bytes, 1)));
+        set_size(sizeof bytes);
     }
 
     /// How long the payload of the reply is.
@@ -61,17 +63,29 @@ class Message {
                     sizeof header_.size);
     }
 
-    /// Close the file descriptors that came with the message. Only the library's own handlers do
-    /// that; of a message that does not reach them they would leak, or be sent back with a reply.
-    void close_fds() {
+    /// Take the file descriptors that came with the message out of it. Only the library's own
+    /// handlers close them; of a message that does not reach them they would leak, or be sent back
+    /// with a reply. There are at most kMaxFds, however many were sent.
+    std::vector<Fd> take_fds() {
+        std::vector<Fd> out;
         Fds fds;
         std::byte* const at = base_ + dpdk_compat::vhost_message_bytes();
         std::memcpy(&fds, at, sizeof fds);
-        if (!fds.plausible()) return;
-        for (int i = 0; i < fds.count; ++i) close(fds.fd[i]);
+        if (!fds.plausible()) return out;
+        for (int i = 0; i < fds.count; ++i) out.emplace_back(fds.fd[i]);
         fds.fd.fill(-1);
         fds.count = 0;
         std::memcpy(at, &fds, sizeof fds);
+        return out;
+    }
+
+    /// How many the library receives with a message (VHOST_MEMORY_MAX_NREGIONS, 22.11 to 25.11).
+    static constexpr size_t kMaxFds = 8;
+
+    /// Have an error close the connection, for requests whose answer cannot say that they failed.
+    void forget_need_reply() {
+        const le32 flags = header_.flags & ~wire::kVhostUserNeedReply;
+        std::memcpy(base_ + offsetof(wire::vhost_user_header, flags), &flags, sizeof flags);
     }
 
   private:
@@ -80,7 +94,7 @@ class Message {
 
     /// What follows the message in the library's context.
     struct Fds {
-        std::array<int, 8> fd;
+        std::array<int, kMaxFds> fd;
         int count;
 
         /// `count` descriptors and then only -1, as the library leaves the array after receiving.

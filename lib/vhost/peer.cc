@@ -2,8 +2,11 @@
 #include "peer.hh"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 
@@ -12,6 +15,8 @@
 #include <cstring>
 #include <memory>
 #include <string_view>
+
+#include "viommu_wire.hh"
 
 namespace viommu::vhost {
 
@@ -30,19 +35,25 @@ bool accepted_at(int fd, const std::string& path) {
            listening == 0;
 }
 
+bool same_socket(int a, int b) {
+    struct stat x, y;
+    return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 }  // namespace
 
-int find_connection(const std::string& path, std::span<const int> known) {
+Fd find_connection(const std::string& path, std::span<const int> known) {
     const std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir("/proc/self/fd"), closedir);
-    if (!dir) return -1;
+    if (!dir) return Fd();
     while (const dirent* entry = readdir(dir.get())) {
         int fd = -1;
         const std::string_view text(entry->d_name);
         const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), fd);
-        if (error != std::errc{} || std::ranges::find(known, fd) != known.end()) continue;
-        if (accepted_at(fd, path)) return fd;
+        if (error != std::errc{} || !accepted_at(fd, path)) continue;
+        if (std::ranges::none_of(known, [&](int other) { return same_socket(fd, other); }))
+            return Fd(fcntl(fd, F_DUPFD_CLOEXEC, 0));
     }
-    return -1;
+    return Fd();
 }
 
 void limit_blocking(int fd, std::chrono::milliseconds limit) {
@@ -63,6 +74,19 @@ pid_t peer_pid(int fd) {
     socklen_t bytes = sizeof credentials;
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &bytes) != 0) return 0;
     return credentials.pid;
+}
+
+std::optional<uint32_t> unread_memory_regions(int fd) {
+    wire::vhost_user_mem_header header;
+    int waiting = 0;
+    if (ioctl(fd, FIONREAD, &waiting) != 0 ||
+        recv(fd, &header, sizeof header, MSG_PEEK | MSG_DONTWAIT) != sizeof header)
+        return std::nullopt;
+    const uint64_t regions = header.num_regions;
+    if (header.padding != 0 || regions == 0 ||
+        uint64_t(waiting) < sizeof header + regions * sizeof(wire::vhost_user_mem_region))
+        return std::nullopt;
+    return uint32_t(regions);
 }
 
 }  // namespace viommu::vhost

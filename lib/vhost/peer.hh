@@ -4,16 +4,21 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <optional>
 #include <span>
 #include <string>
 
+#include "fd.hh"
+
 namespace viommu::vhost {
 
-/// What librte_vhost does not tell about a connection: its socket. Borrowed, never closed here.
-/// Valid between new_connection and destroy_connection, in the library's event thread only.
+/// What librte_vhost does not tell about a connection: its socket.
+/// Threads: the library's event thread.
 
-/// The accepted socket of the server at `path` that is not one of `known`, or -1.
-int find_connection(const std::string& path, std::span<const int> known);
+/// Another file descriptor of the accepted socket of the server at `path` that is none of `known`,
+/// or none. It outlives the library's own, so the end of a connection can be looked at; close it at
+/// destroy_connection, for the frontend sees no end before.
+Fd find_connection(const std::string& path, std::span<const int> known);
 
 /// Let no read or write of the library last longer. It reads messages in one blocking go, in one
 /// thread for all sockets: a frontend that stops in the middle of a message would stop them all.
@@ -25,5 +30,9 @@ bool peer_gone(int fd);
 
 /// For the log. 0: not known.
 pid_t peer_pid(int fd);
+
+/// How many regions the memory table has of which the library has read the header, and not the
+/// rest, because it is too long. Nothing when what waits in the socket is no such table.
+std::optional<uint32_t> unread_memory_regions(int fd);
 
 }  // namespace viommu::vhost

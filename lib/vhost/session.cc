@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "session.hh"
 
+#include <rte_version.h>
+
 #include <algorithm>
 #include <bit>
-#include <cstdlib>
+#include <string_view>
 
-#include "librte_vhost.hh"
 #include "log.hh"
+#include "rules.hh"
 
 namespace viommu::vhost {
 
@@ -14,139 +16,141 @@ using namespace wire;
 
 namespace {
 
-/// The endpoint's addresses are IOVAs. librte_vhost must not see it: it would look up its IOTLB.
-constexpr unsigned VIRTIO_F_ACCESS_PLATFORM = 33;
-
 /// The virtio configuration space behind GET_CONFIG, and how much of it one message can carry.
 constexpr uint32_t kConfigSpaceBytes = 0x1000;
 constexpr uint32_t kConfigMessageBytes = 256;
 constexpr size_t kConfigDataOffset = sizeof(vhost_user_config_header);
 
-enum class Names : uint8_t {
-    kNoQueue,
-    kQueueInState,  ///< vhost_user_vring_state, vhost_user_vring_addr
-    kQueueInU64,    ///< bits 0-7
-};
-enum class Stops : uint8_t { kNothing, kQueue, kEverything };
-
-/// Every request that we serve or let the library serve. Others belong to features that are not
-/// offered; the library has handlers for some of them that nobody should reach.
-struct Rule {
-    vhost_user_request request;
-    uint32_t payload_bytes;  ///< at least
-    Names names;
-    Stops stops;  ///< what it changes, which must not run meanwhile
-};
-constexpr Rule kRules[] = {
-    {VHOST_USER_GET_FEATURES, 0, Names::kNoQueue, Stops::kNothing},
-    {VHOST_USER_SET_FEATURES, 8, Names::kNoQueue, Stops::kEverything},
-    {VHOST_USER_SET_OWNER, 0, Names::kNoQueue, Stops::kNothing},
-    {VHOST_USER_RESET_OWNER, 0, Names::kNoQueue, Stops::kNothing},
-    {VHOST_USER_SET_MEM_TABLE, 8, Names::kNoQueue, Stops::kEverything},
-    {VHOST_USER_SET_VRING_NUM, 8, Names::kQueueInState, Stops::kQueue},
-    {VHOST_USER_SET_VRING_ADDR, 40, Names::kQueueInState, Stops::kQueue},
-    {VHOST_USER_SET_VRING_BASE, 8, Names::kQueueInState, Stops::kQueue},
-    {VHOST_USER_GET_VRING_BASE, 8, Names::kQueueInState, Stops::kNothing},
-    // The library closes the old fd; its number may come back as something else.
-    {VHOST_USER_SET_VRING_KICK, 8, Names::kQueueInU64, Stops::kQueue},
-    {VHOST_USER_SET_VRING_CALL, 8, Names::kQueueInU64, Stops::kQueue},
-    {VHOST_USER_SET_VRING_ERR, 8, Names::kQueueInU64, Stops::kNothing},
-    {VHOST_USER_GET_PROTOCOL_FEATURES, 0, Names::kNoQueue, Stops::kNothing},
-    {VHOST_USER_SET_PROTOCOL_FEATURES, 8, Names::kNoQueue, Stops::kNothing},
-    {VHOST_USER_GET_QUEUE_NUM, 0, Names::kNoQueue, Stops::kNothing},
-    {VHOST_USER_SET_VRING_ENABLE, 8, Names::kQueueInState, Stops::kNothing},
-    {VHOST_USER_SET_BACKEND_REQ_FD, 0, Names::kNoQueue, Stops::kNothing},
-    {VHOST_USER_GET_CONFIG, kConfigDataOffset, Names::kNoQueue, Stops::kNothing},
-    {VHOST_USER_SET_CONFIG, kConfigDataOffset, Names::kNoQueue, Stops::kNothing},
-};
-
-const Rule* rule_for(uint32_t request) {
-    const auto found = std::ranges::find(kRules, request, &Rule::request);
-    return found == std::end(kRules) ? nullptr : found;
-}
-
 constexpr uint64_t bit(unsigned n) { return uint64_t(1) << n; }
 
 }  // namespace
 
-static_assert(int(Session::Verdict::kError) == RTE_VHOST_MSG_RESULT_ERR);
-static_assert(int(Session::Verdict::kDone) == RTE_VHOST_MSG_RESULT_OK);
-static_assert(int(Session::Verdict::kReply) == RTE_VHOST_MSG_RESULT_REPLY);
-static_assert(int(Session::Verdict::kContinue) == RTE_VHOST_MSG_RESULT_NOT_HANDLED);
-
-Session::Session(int vid, std::string name, Handler& handler, uint64_t offered)
-    : vid_(vid),
-      name_(std::move(name)),
+Session::Session(std::string name, Handler& handler, uint64_t offered)
+    : name_(std::move(name)),
       handler_(handler),
       offered_(offered),
       queues_(handler.num_queues()) {}
 
-Session::Verdict Session::refuse(const Message& message, const char* why) {
+Session::Verdict Session::refuse(const Message& message, std::string_view why) {
     log(RTE_LOG_NOTICE, "{}: refused vhost-user request {} of {} bytes: {}", name_,
         message.request(), message.size(), why);
+    refused_ = true;
     return Verdict::kError;
 }
 
-Session::Verdict Session::before(Message message) {
+Session::Verdict Session::handle(Message message) {
     log(RTE_LOG_DEBUG, "{}: request {}, {} bytes", name_, message.request(), message.size());
-    Verdict verdict = check(message);
-    if (verdict == Verdict::kContinue) verdict = act(message);
-    if (verdict != Verdict::kContinue) message.close_fds();
+    refused_ = false;
+    const Rule* rule = rule_for(message.request());
+    const bool ours = closed_ || rule == nullptr || rule->owner == Owner::kSession;
+    Request request;
+    if (ours) request.fds = message.take_fds();  // closed on return, unless somebody keeps them
+    if (!check(message, request)) {
+        message.take_fds();
+        return Verdict::kError;
+    }
+    if (!ours) return Verdict::kContinue;
+    const Verdict verdict = act(message, request);
+    if (verdict != Verdict::kError) start_ready_queues();
     return verdict;
 }
 
-/// Whether the message makes sense here at all: known, complete, in range. Nothing is changed yet
-/// but the copies of its fields.
-Session::Verdict Session::check(const Message& message) {
-    request_ = 0;
-    if (closed_) return refuse(message, "the connection has been given up");
-    const Rule* rule = rule_for(message.request());
-    if (rule == nullptr) return refuse(message, "it belongs to no feature that was offered");
-    if (message.size() < rule->payload_bytes) return refuse(message, "it is too short");
+// --- checking ------------------------------------------------------------------------------------
 
+/// Whether the message makes sense here at all: known, complete, in range. Nothing is changed yet.
+bool Session::check(const Message& message, Request& request) {
+    const auto no = [&](std::string_view why) {
+        refuse(message, why);
+        return false;
+    };
+    if (closed_) return no("the connection has been given up");
+    const Rule* rule = rule_for(message.request());
+    if (rule == nullptr) return no("it belongs to no feature that was offered");
+    if (rule->feature && (offered_ & bit(*rule->feature)) == 0)
+        return no("it belongs to a feature that was not offered");
+    if (message.size() < rule->payload_bytes) return no("it is too short");
+
+    request.id = message.request();
     const auto u64 = message.payload<le64>();
-    const auto state = message.payload<vhost_user_vring_state>();
-    value_ = u64 ? uint64_t(*u64) : 0;
+    request.value = u64 ? uint64_t(*u64) : 0;
     uint32_t index = 0;
-    if (rule->names == Names::kQueueInU64) index = uint8_t(value_);
+    if (rule->names == Names::kQueueInU64) index = uint8_t(request.value);
     if (rule->names == Names::kQueueInState) {
-        index = state->index;
-        value_ = state->num;
+        const auto state = *message.payload<vhost_user_vring_state>();
+        index = state.index;
+        request.value = state.num;
     }
     if (rule->names != Names::kNoQueue && index >= queues_.size())
-        return refuse(message, "the device has no such queue");
-    index_ = uint16_t(index);
+        return no("the device has no such queue");
+    request.index = uint16_t(index);
+    return check_values(message, request) &&
+           (rule->owner == Owner::kLibrary || check_fds(message, request));
+}
 
-    switch (message.request()) {
+bool Session::check_values(const Message& message, const Request& request) {
+    const auto no = [&](std::string_view why) {
+        refuse(message, why);
+        return false;
+    };
+    switch (request.id) {
         case VHOST_USER_SET_FEATURES:
-            if (value_ & ~offered_) return refuse(message, "it acknowledges bits not offered");
+            if (request.value & ~offered_) return no("it acknowledges bits not offered");
             break;
+        case VHOST_USER_SET_VRING_NUM: {
+            // A size may come before the features that tell whether the ring is packed.
+            const bool any = features_ ? acked(VIRTIO_F_RING_PACKED)
+                                       : (offered_ & bit(VIRTIO_F_RING_PACKED)) != 0;
+            if (request.value == 0 || request.value > kMaxQueueSize)
+                return no("the size is not between 1 and 32768");
+            if (!any && !std::has_single_bit(request.value))
+                return no("the size of a split ring is not a power of two");
+            break;
+        }
         case VHOST_USER_SET_MEM_TABLE: {
             const uint64_t regions = message.payload<vhost_user_mem_header>()->num_regions;
             if (message.size() - sizeof(vhost_user_mem_header) <
                 regions * sizeof(vhost_user_mem_region))
-                return refuse(message, "it has fewer regions than it says");
+                return no("it has fewer regions than it says");
+            if (regions > Message::kMaxFds)
+                return no(fmt::format(
+                    "it has {} memory regions, and librte_vhost of {} receives {} file descriptors "
+                    "with a message; give the guest fewer memory zones and memory devices, or use a "
+                    "VMM that adds regions one by one (QEMU does)",
+                    regions, rte_version(), Message::kMaxFds));
             break;
         }
-        case VHOST_USER_SET_VRING_NUM:
-            if (value_ > kMaxQueueSize || !std::has_single_bit(value_))
-                return refuse(message, "the size is not a power of two up to 32768");
-            break;
     }
-    request_ = message.request();
-    return Verdict::kContinue;
+    return true;
 }
 
-/// Stop what the message is going to change, and answer it if that is our business.
-Session::Verdict Session::act(Message& message) {
-    const Stops stops = rule_for(request_)->stops;
-    if (stops == Stops::kQueue) stop(index_, Handler::Stop::kReconfigured);
-    if (stops == Stops::kEverything) stop_all(Handler::Stop::kReconfigured);
+bool Session::check_fds(const Message& message, const Request& request) {
+    const Rule& rule = *rule_for(request.id);
+    size_t expected = 0;
+    switch (rule.fds) {
+        case FdRule::kNone: break;
+        case FdRule::kAny: return true;
+        case FdRule::kOne: expected = 1; break;
+        case FdRule::kOneUnlessNoFd: expected = (request.value & kVhostUserVringNoFd) == 0; break;
+        case FdRule::kPerRegion:
+            expected = message.payload<vhost_user_mem_header>()->num_regions;
+            break;
+    }
+    if (request.fds.size() == expected) return true;
+    refuse(message, fmt::format("it came with {} file descriptors instead of {}",
+                                request.fds.size(), expected));
+    return false;
+}
 
-    switch (request_) {
+// --- acting --------------------------------------------------------------------------------------
+
+Session::Verdict Session::act(Message& message, Request& request) {
+    switch (request.id) {
         case VHOST_USER_SET_FEATURES:
-            message.write_u64(value_ & ~bit(VIRTIO_F_ACCESS_PLATFORM));
-            return Verdict::kContinue;
+            stop_all(Handler::Stop::kReconfigured);
+            features_ = request.value;
+            handler_.features_acked(request.value);
+            tell_log();
+            return Verdict::kDone;
         case VHOST_USER_RESET_OWNER:
             // Deprecated; "recommended that back-ends either ignore this message, or use it to
             // disable all rings". The library would forget features and memory.
@@ -154,29 +158,115 @@ Session::Verdict Session::act(Message& message) {
             for (Queue& q : queues_) q.enabled = false;
             return Verdict::kDone;
         case VHOST_USER_SET_MEM_TABLE:
-            memory_.reset();  // the library unmaps it now, and may fail to map the new one
-            return Verdict::kContinue;
-        case VHOST_USER_SET_VRING_ADDR: {
-            const auto addr = *message.payload<vhost_user_vring_addr>();
-            addresses_ = {.desc = addr.desc, .avail = addr.avail, .used = addr.used};
-            return Verdict::kDone;
-        }
-        case VHOST_USER_GET_VRING_BASE:
-            get_vring_base();
-            return Verdict::kContinue;
-        case VHOST_USER_SET_VRING_ENABLE:
-            if (value_ == 0) stop(index_, Handler::Stop::kDisabled);
-            return Verdict::kContinue;
+        case VHOST_USER_ADD_MEM_REG:
+        case VHOST_USER_REM_MEM_REG:
+            return change_memory(message, request);
+        case VHOST_USER_GET_MAX_MEM_SLOTS:
+            message.reply_u64(MemoryTable::kMaxRegions);
+            return Verdict::kReply;
+        case VHOST_USER_SET_LOG_BASE:
+            return set_log_base(message, request);
+        case VHOST_USER_SET_LOG_FD:
+            return Verdict::kDone;  // nobody waits for it: the VMM looks at the log when it wants
         case VHOST_USER_GET_QUEUE_NUM:
-            message.write_u64(queues_.size());
-            message.set_size(sizeof(le64));
+            message.reply_u64(queues_.size());
             return Verdict::kReply;
         case VHOST_USER_GET_CONFIG:
             return get_config(message);
         case VHOST_USER_SET_CONFIG:
             return set_config(message);
     }
-    return Verdict::kContinue;
+    return act_on_queue(message, request);
+}
+
+Session::Verdict Session::act_on_queue(Message& message, Request& request) {
+    Queue& q = queues_[request.index];
+    if (request.id == VHOST_USER_GET_VRING_BASE) return get_vring_base(message, request.index);
+    if (request.id == VHOST_USER_SET_VRING_ENABLE) {
+        if (request.value == 0) stop(request.index, Handler::Stop::kDisabled);
+        q.enabled = request.value != 0;
+        return Verdict::kDone;
+    }
+    if (request.id == VHOST_USER_SET_VRING_ERR) return Verdict::kDone;  // we report no errors there
+
+    stop(request.index, Handler::Stop::kReconfigured);
+    switch (request.id) {
+        case VHOST_USER_SET_VRING_NUM:
+            q.size = uint32_t(request.value);
+            break;
+        case VHOST_USER_SET_VRING_ADDR: {
+            // Its flag and address for logging are not needed: see virtq::DirtyLog.
+            const auto addr = *message.payload<vhost_user_vring_addr>();
+            q.addresses = {.desc = addr.desc, .avail = addr.avail, .used = addr.used};
+            break;
+        }
+        case VHOST_USER_SET_VRING_BASE:
+            q.base = uint32_t(request.value);
+            break;
+        case VHOST_USER_SET_VRING_KICK:
+            q.kick = true;
+            q.kick_fd = request.fds.empty() ? Fd() : std::move(request.fds[0]);
+            break;
+        case VHOST_USER_SET_VRING_CALL:
+            q.call_fd = request.fds.empty() ? Fd() : std::move(request.fds[0]);
+            break;
+    }
+    return Verdict::kDone;
+}
+
+/// The new memory is mapped before anything stops: when that fails, the old goes on.
+Session::Verdict Session::change_memory(const Message& message, Request& request) {
+    MemoryTable changed = memory_;
+    Result<void> result;
+    if (request.id == VHOST_USER_SET_MEM_TABLE) {
+        std::vector<vhost_user_mem_region> regions(
+            message.payload<vhost_user_mem_header>()->num_regions);
+        message.read(sizeof(vhost_user_mem_header), std::as_writable_bytes(std::span(regions)));
+        result = changed.replace(regions, request.fds);
+    } else {
+        const auto region = message.payload<vhost_user_mem_reg>()->region;
+        result = request.id == VHOST_USER_ADD_MEM_REG ? changed.add(region, request.fds[0])
+                                                      : changed.remove(region);
+    }
+    if (!result) return refuse(message, result.error().message);
+    stop_all(Handler::Stop::kReconfigured);
+    memory_ = std::move(changed);
+    handler_.memory_changed(memory_.map());
+    tell_log();
+    return Verdict::kDone;
+}
+
+/// Frontends wait for a reply of their own here: QEMU for any, rust-vmm for the 16 bytes that it
+/// sent. Neither knows one that means failure, so a failure ends the connection: with a log that we
+/// do not write, migration would lose pages without a word.
+/// When the reply is sent nothing is written to the previous log any more.
+Session::Verdict Session::set_log_base(Message& message, Request& request) {
+    const auto wanted = *message.payload<vhost_user_log>();
+    auto bits = map_shared(request.fds[0], wanted.mmap_offset, wanted.mmap_size);
+    if (!bits) {
+        message.forget_need_reply();
+        return refuse(message, "dirty log: " + bits.error().message);
+    }
+    stop_all(Handler::Stop::kReconfigured);
+    log_bits_ = std::move(*bits);
+    log_bytes_ = wanted.mmap_size;
+    tell_log();
+    message.set_size(sizeof wanted);
+    return Verdict::kReply;
+}
+
+/// The queue starts over with addresses and file descriptors.
+Session::Verdict Session::get_vring_base(Message& message, uint16_t index) {
+    stop(index, Handler::Stop::kGetBase);
+    Queue& q = queues_[index];
+    q.addresses.reset();
+    q.kick = false;
+    q.kick_fd.reset();
+    q.call_fd.reset();
+    const vhost_user_vring_state state{.index = index, .num = q.base};
+    message.write(0, std::as_bytes(std::span(&state, 1)));
+    message.set_size(sizeof state);
+    return Verdict::kReply;
 }
 
 /// Answers with the offset, size and flags of the request, which are still in the message. A reply
@@ -210,70 +300,21 @@ Session::Verdict Session::set_config(const Message& message) {
     return Verdict::kDone;
 }
 
-/// The library answers with its own index, so it must have ours before it does. Afterwards it
-/// closes the queue's kick and call fds, and the frontend starts over with addresses.
-void Session::get_vring_base() {
-    stop(index_, Handler::Stop::kGetBase);
-    Queue& q = queues_[index_];
-    rte_vhost_set_vring_base(vid_, index_, uint16_t(q.base), uint16_t(q.base));
-    q.addresses.reset();
-    q.kick = false;
+bool Session::acked(unsigned feature) const { return features_ && (*features_ & bit(feature)); }
+
+/// Features, memory or the log have changed.
+void Session::tell_log() {
+    const bool on = acked(VHOST_F_LOG_ALL) && log_bits_ && memory_.map();
+    if (on)
+        handler_.log_changed(
+            std::make_shared<const virtq::DirtyLog>(memory_.map(), log_bits_, log_bytes_));
+    else if (logging_)
+        handler_.log_changed(nullptr);
+    if (on != logging_) log(RTE_LOG_INFO, "{}: dirty logging is {}", name_, on ? "on" : "off");
+    logging_ = on;
 }
 
-Session::Verdict Session::after() {
-    if (closed_) return Verdict::kContinue;
-    Queue* q = index_ < queues_.size() ? &queues_[index_] : nullptr;
-    switch (request_) {
-        case VHOST_USER_SET_FEATURES:
-            features_ = value_;
-            handler_.features_acked(value_);
-            break;
-        case VHOST_USER_SET_MEM_TABLE:
-            if (!load_memory()) return Verdict::kError;
-            break;
-        case VHOST_USER_SET_VRING_NUM:
-            q->size = uint32_t(value_);
-            break;
-        case VHOST_USER_SET_VRING_ADDR:
-            q->addresses = addresses_;
-            break;
-        case VHOST_USER_SET_VRING_BASE:
-            q->base = uint32_t(value_);
-            break;
-        case VHOST_USER_SET_VRING_KICK:
-            q->kick = true;
-            break;
-        case VHOST_USER_SET_VRING_ENABLE:
-            q->enabled = value_ != 0;
-            break;
-    }
-    request_ = 0;
-    start_ready_queues();
-    return Verdict::kContinue;
-}
-
-/// Take over the table that the library has just mapped. Only then does it have one: asking it
-/// when it has none would crash it.
-bool Session::load_memory() {
-    rte_vhost_memory* table = nullptr;
-    if (rte_vhost_get_mem_table(vid_, &table) != 0) return false;
-    std::vector<virtq::MemoryRegion> regions;
-    for (const rte_vhost_mem_region& r : std::span(table->regions, table->nregions)) {
-        regions.push_back({.gpa = {r.guest_phys_addr},
-                           .uva = {r.guest_user_addr},
-                           .bytes = r.size,
-                           .vva = reinterpret_cast<std::byte*>(r.host_user_addr)});
-    }
-    free(table);
-    auto map = virtq::MemoryMap::create(std::move(regions));
-    if (!map) {
-        log(RTE_LOG_NOTICE, "{}: refused the memory table: {}", name_, map.error().message);
-        return false;
-    }
-    memory_ = std::make_shared<const virtq::MemoryMap>(std::move(*map));
-    handler_.memory_changed(memory_);
-    return true;
-}
+// --- queues --------------------------------------------------------------------------------------
 
 void Session::stop(uint16_t index, Handler::Stop why) {
     Queue& q = queues_[index];
@@ -288,16 +329,15 @@ void Session::stop_all(Handler::Stop why) {
 }
 
 bool Session::ready(const Queue& q) const {
-    return features_ && memory_ && q.size != 0 && q.addresses && q.kick &&
-           q.enabled.value_or((*features_ & bit(VHOST_USER_F_PROTOCOL_FEATURES)) == 0);
+    return features_ && memory_.map() && q.size != 0 && q.addresses && q.kick &&
+           (std::has_single_bit(q.size) || acked(VIRTIO_F_RING_PACKED)) &&
+           q.enabled.value_or(!acked(VHOST_USER_F_PROTOCOL_FEATURES));
 }
 
 void Session::start_ready_queues() {
     for (size_t i = 0; i < queues_.size(); ++i) {
         Queue& q = queues_[i];
         if (q.running || !ready(q)) continue;
-        rte_vhost_vring fds{};
-        if (rte_vhost_get_vhost_vring(vid_, uint16_t(i), &fds) != 0) continue;
         q.running = true;
         log(RTE_LOG_DEBUG, "{}: queue {} starts at {}", name_, i, q.base);
         handler_.queue_started({.index = uint16_t(i),
@@ -306,9 +346,8 @@ void Session::start_ready_queues() {
                                 .avail = q.addresses->avail,
                                 .used = q.addresses->used,
                                 .base = q.base,
-                                // Below zero are two kinds of none, both the library's own.
-                                .kick_fd = std::max(fds.kickfd, -1),
-                                .call_fd = std::max(fds.callfd, -1)});
+                                .kick_fd = q.kick_fd.get(),
+                                .call_fd = q.call_fd.get()});
     }
 }
 
@@ -316,7 +355,10 @@ void Session::close() {
     if (closed_) return;
     stop_all(Handler::Stop::kDisconnected);
     closed_ = true;
-    memory_.reset();
+    if (logging_) handler_.log_changed(nullptr);
+    logging_ = false;
+    log_bits_.reset();
+    memory_ = {};
     handler_.disconnected();
 }
 

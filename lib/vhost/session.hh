@@ -8,21 +8,21 @@
 #include <vector>
 
 #include "handler.hh"
+#include "memory_table.hh"
 #include "message.hh"
 
 namespace viommu::vhost {
 
 /// One connection of one frontend: what its messages have told so far, and which queues run.
 ///
-/// librte_vhost receives, answers, maps memory and keeps file descriptors. It is not told where
-/// rings are (SET_VRING_ADDR is consumed here), so it never looks at or translates ring memory and
-/// never considers a queue ready. Readiness is decided here, per queue, for every kind of device:
-/// a queue runs when it has a size, addresses and a kick (a file descriptor or the promise to
-/// poll), is enabled, and features and a memory table are there. A call fd is not needed.
+/// librte_vhost receives and answers. It keeps nothing of the device: neither features, nor rings,
+/// nor memory, nor file descriptors, so it never looks at ring memory and never considers a queue
+/// ready. Readiness is decided here, per queue, for every kind of device: a queue runs when it has
+/// a size, addresses and a kick (a file descriptor or the promise to poll), is enabled, and
+/// features and memory are there. A call fd is not needed.
 ///
-/// before() sees each message first and stops what the message will change; after() takes over
-/// what changed and starts what is ready. When the library refuses a message in between, after()
-/// is not called, and stopped queues start again after the next good message.
+/// A message is checked first, file descriptors included; one that is refused changes nothing, and
+/// stops nothing. Otherwise what it changes is stopped, changed, and started if it is ready.
 ///
 /// Threads: one at a time.
 class Session {
@@ -36,15 +36,16 @@ class Session {
     };
 
     /// `offered`: the feature bits of the GET_FEATURES answer.
-    Session(int vid, std::string name, Handler& handler, uint64_t offered);
+    Session(std::string name, Handler& handler, uint64_t offered);
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
 
-    Verdict before(Message message);
-    Verdict after();
+    Verdict handle(Message message);
+    /// The last message was refused, and why stands in the log.
+    bool refused() const { return refused_; }
 
     /// Stop all queues (Stop::kDisconnected) and say disconnected(). Later messages are errors.
-    /// Guest memory must still be mapped. Closing again does nothing.
+    /// Closing again does nothing.
     void close();
     bool closed() const { return closed_; }
 
@@ -55,41 +56,54 @@ class Session {
     struct Queue {
         uint32_t size = 0;
         std::optional<Addresses> addresses;
-        bool kick = false;
+        bool kick = false;  ///< SET_VRING_KICK came, with a file descriptor or without
+        Fd kick_fd;
+        Fd call_fd;
         /// As SET_VRING_ENABLE said. Not said: enabled unless VHOST_USER_F_PROTOCOL_FEATURES.
         std::optional<bool> enabled;
         uint32_t base = 0;
         bool running = false;
     };
+    /// What check() found in the message.
+    struct Request {
+        uint32_t id = 0;
+        uint16_t index = 0;  ///< of the queue it names
+        uint64_t value = 0;  ///< its u64, or the `num` of a vring state
+        std::vector<Fd> fds;
+    };
 
-    Verdict refuse(const Message& message, const char* why);
-    Verdict check(const Message& message);
-    Verdict act(Message& message);
+    Verdict refuse(const Message& message, std::string_view why);
+    bool check(const Message& message, Request& request);
+    bool check_values(const Message& message, const Request& request);
+    bool check_fds(const Message& message, const Request& request);
+    Verdict act(Message& message, Request& request);
+    Verdict act_on_queue(Message& message, Request& request);
+    Verdict change_memory(const Message& message, Request& request);
+    Verdict set_log_base(Message& message, Request& request);
+    Verdict get_vring_base(Message& message, uint16_t index);
     Verdict get_config(Message& message);
     Verdict set_config(const Message& message);
-    void get_vring_base();
-    bool load_memory();
+    bool acked(unsigned feature) const;
+    void tell_log();
 
     void stop(uint16_t index, Handler::Stop why);
     void stop_all(Handler::Stop why);
     bool ready(const Queue& queue) const;
     void start_ready_queues();
 
-    const int vid_;
     const std::string name_;
     Handler& handler_;
     const uint64_t offered_;
     bool closed_ = false;
+    bool refused_ = false;
 
     std::vector<Queue> queues_;
     std::optional<uint64_t> features_;
-    std::shared_ptr<const virtq::MemoryMap> memory_;
+    MemoryTable memory_;
 
-    /// The message between before() and after(). The library overwrites its own copy with replies.
-    uint32_t request_ = 0;
-    uint16_t index_ = 0;  ///< of the queue it names
-    uint64_t value_ = 0;  ///< feature bits, or the `num` of a vring state
-    Addresses addresses_{};
+    std::shared_ptr<std::byte> log_bits_;
+    uint64_t log_bytes_ = 0;
+    bool logging_ = false;  ///< the Handler has a log
 };
 
 }  // namespace viommu::vhost

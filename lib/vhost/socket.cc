@@ -24,6 +24,11 @@ const int kLogType = [] {
     return type < 0 ? int(RTE_LOGTYPE_USER1) : type;
 }();
 
+static_assert(int(Session::Verdict::kError) == RTE_VHOST_MSG_RESULT_ERR);
+static_assert(int(Session::Verdict::kDone) == RTE_VHOST_MSG_RESULT_OK);
+static_assert(int(Session::Verdict::kReply) == RTE_VHOST_MSG_RESULT_REPLY);
+static_assert(int(Session::Verdict::kContinue) == RTE_VHOST_MSG_RESULT_NOT_HANDLED);
+
 namespace {
 
 /// A frontend that is slower than this within one message loses its connection. Frontends send a
@@ -33,10 +38,16 @@ constexpr std::chrono::milliseconds kMessageTimeout{1000};
 constexpr uint64_t bit(unsigned n) { return uint64_t(1) << n; }
 
 /// No INFLIGHT_SHMFD: frontends would use it at every start, but requests are answered in order.
-/// No LOG_SHMFD, no STATUS: nothing here needs them.
+/// No STATUS: nothing here needs it.
 constexpr uint64_t kProtocolFeatures =
     bit(wire::VHOST_USER_PROTOCOL_F_MQ) | bit(wire::VHOST_USER_PROTOCOL_F_REPLY_ACK) |
-    bit(wire::VHOST_USER_PROTOCOL_F_BACKEND_REQ) | bit(wire::VHOST_USER_PROTOCOL_F_CONFIG);
+    bit(wire::VHOST_USER_PROTOCOL_F_BACKEND_REQ) | bit(wire::VHOST_USER_PROTOCOL_F_CONFIG) |
+    bit(wire::VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
+
+constexpr uint64_t protocol_features(uint64_t features) {
+    const bool logs = (features & bit(wire::VHOST_F_LOG_ALL)) != 0;
+    return kProtocolFeatures | (logs ? bit(wire::VHOST_USER_PROTOCOL_F_LOG_SHMFD) : 0);
+}
 
 /// A listening socket.
 struct Server {
@@ -48,8 +59,8 @@ struct Server {
 
 struct Connection {
     std::string path;
-    int fd;  ///< the library's; -1: not found
-    std::shared_ptr<Session> session;
+    Fd fd;  ///< of the library's socket; none: not found
+    std::unique_ptr<Session> session;
 };
 
 /// The library's callbacks bring a connection's number and nothing else, and numbers are reused.
@@ -72,7 +83,7 @@ Registry& registry() {
 bool make_room(Registry& r, const std::string& path) {
     for (auto& [vid, c] : r.connections) {
         if (c.path != path || c.session->closed()) continue;
-        if (c.fd < 0 || !peer_gone(c.fd)) return false;
+        if (!c.fd || !peer_gone(c.fd.get())) return false;
         log(RTE_LOG_INFO, "{}: frontend disconnected, another is waiting", path);
         c.session->close();
     }
@@ -83,7 +94,6 @@ bool make_room(Registry& r, const std::string& path) {
 int on_new_connection(int vid) noexcept;
 void on_destroy_connection(int vid) noexcept;
 rte_vhost_msg_result on_message(int vid, void* context) noexcept;
-rte_vhost_msg_result on_message_done(int vid, void* context) noexcept;
 
 /// Never reached, as librte_vhost is not told of rings; a refusal keeps it from considering the
 /// device running, which would forbid messages that we allow.
@@ -102,7 +112,7 @@ constexpr rte_vhost_device_ops kDeviceOps = [] {
 
 constexpr rte_vhost_user_extern_ops kMessageOps = {
     .pre_msg_handle = on_message,
-    .post_msg_handle = on_message_done,
+    .post_msg_handle = nullptr,
 };
 
 int on_new_connection(int vid) noexcept {
@@ -116,16 +126,16 @@ int on_new_connection(int vid) noexcept {
 
     std::vector<int> known;
     for (const auto& [other, c] : r.connections)
-        if (c.path == path) known.push_back(c.fd);
-    const int fd = find_connection(path, known);
-    const pid_t pid = fd < 0 ? 0 : peer_pid(fd);
+        if (c.path == path) known.push_back(c.fd.get());
+    Fd fd = find_connection(path, known);
+    const pid_t pid = fd ? peer_pid(fd.get()) : 0;
     if (!make_room(r, path)) {
         server.refused.add();
         log(RTE_LOG_INFO, "{}: refused a frontend (pid {}), there is one already", path, pid);
         return -1;
     }
-    if (fd >= 0) {
-        limit_blocking(fd, kMessageTimeout);
+    if (fd) {
+        limit_blocking(fd.get(), kMessageTimeout);
     } else {
         log(RTE_LOG_WARNING,
             "{}: cannot find the connection in /proc/self/fd (is /proc mounted?): a frontend that "
@@ -136,21 +146,42 @@ int on_new_connection(int vid) noexcept {
     log(RTE_LOG_INFO, "{}: frontend connected (pid {})", path, pid);
     r.connections.insert_or_assign(
         vid, Connection{.path = path,
-                        .fd = fd,
-                        .session = std::make_shared<Session>(vid, server.path, server.handler,
+                        .fd = std::move(fd),
+                        .session = std::make_unique<Session>(server.path, server.handler,
                                                              server.features)});
     server.handler.connected();
     return 0;
 }
 
-/// Guest memory is still mapped; the connection's fd may be closed already.
+/// Why a connection ended, for the operator.
+void log_end(const Connection& c) {
+    if (!c.fd || peer_gone(c.fd.get())) {
+        log(RTE_LOG_INFO, "{}: frontend disconnected", c.path);
+    } else if (c.session->refused()) {
+        log(RTE_LOG_NOTICE, "{}: disconnected the frontend, which cannot be told otherwise that its "
+            "request was refused", c.path);
+    } else if (const auto regions = unread_memory_regions(c.fd.get())) {
+        log(RTE_LOG_ERR,
+            "{}: librte_vhost of {} ended the connection at a memory table of {} regions; it takes "
+            "{}: give the guest fewer memory zones and memory devices, or use a VMM that adds "
+            "regions one by one (QEMU does)",
+            c.path, rte_version(), *regions, Message::kMaxFds);
+    } else {
+        log(RTE_LOG_ERR,
+            "{}: librte_vhost of {} ended the connection, not the frontend; usual reasons: a "
+            "message longer than it takes, a queue number above 255, or a message that did not "
+            "arrive within {} ms. Its own log (--log-level=lib.vhost.config:debug) says more",
+            c.path, rte_version(), kMessageTimeout.count());
+    }
+}
+
 void on_destroy_connection(int vid) noexcept {
     Registry& r = registry();
     const std::lock_guard lock(r.mutex);
     const auto found = r.connections.find(vid);
     if (found == r.connections.end()) return;
     if (!found->second.session->closed()) {
-        log(RTE_LOG_INFO, "{}: frontend disconnected", found->second.path);
+        log_end(found->second);
         found->second.session->close();
     }
     r.connections.erase(found);
@@ -162,18 +193,10 @@ rte_vhost_msg_result on_message(int vid, void* context) noexcept {
     const auto found = r.connections.find(vid);
     Message message(context);
     if (found == r.connections.end()) {  // the Socket is being destroyed
-        message.close_fds();
+        message.take_fds();
         return RTE_VHOST_MSG_RESULT_ERR;
     }
-    return rte_vhost_msg_result(found->second.session->before(message));
-}
-
-rte_vhost_msg_result on_message_done(int vid, void*) noexcept {
-    Registry& r = registry();
-    const std::lock_guard lock(r.mutex);
-    const auto found = r.connections.find(vid);
-    if (found == r.connections.end()) return RTE_VHOST_MSG_RESULT_ERR;
-    return rte_vhost_msg_result(found->second.session->after());
+    return rte_vhost_msg_result(found->second.session->handle(message));
 }
 
 sockaddr_un address_of(const std::string& path) {
@@ -240,7 +263,8 @@ bool start_library(const Server& server) {
     const char* path = server.path.c_str();
     if (rte_vhost_driver_register(path, 0) != 0) return false;
     bool ok = rte_vhost_driver_set_features(path, server.features) == 0 &&
-              rte_vhost_driver_set_protocol_features(path, kProtocolFeatures) == 0 &&
+              rte_vhost_driver_set_protocol_features(path,
+                                                     protocol_features(server.features)) == 0 &&
               rte_vhost_driver_callback_register(path, &kDeviceOps) == 0;
     if (ok) {
         const mode_t before = umask(0177);
@@ -290,7 +314,7 @@ Socket::~Socket() {
         std::erase_if(r.connections, [&](const auto& entry) {
             const Connection& c = entry.second;
             if (c.path != path) return false;
-            c.session->close();  // unmapping follows below, and the library would not tell
+            c.session->close();  // the library would not tell
             return true;
         });
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -16,10 +17,12 @@ struct MemoryRegion {
     Uva uva;         ///< where the VMM sees it
     uint64_t bytes;  ///< > 0
     std::byte* vva;  ///< where we see it
+    /// Keeps `vva` mapped; none for memory that somebody else keeps.
+    std::shared_ptr<const void> mapping{};
 };
 
-/// The guest memory of one vhost-user connection. Immutable once built.
-/// Regions do not overlap in GPA. Lookup is linear over a handful of regions.
+/// The guest memory of one vhost-user connection. Immutable once built; as long as it lives, its
+/// regions stay mapped. Regions do not overlap in GPA, and none of them reaches 2^64-1.
 class MemoryMap {
   public:
     MemoryMap() = default;
@@ -28,20 +31,34 @@ class MemoryMap {
 
     /// Our address of `gpa`, and how many bytes follow it in the same region, at most `bytes`.
     /// Empty when `gpa` is not guest memory.
+    ///
+    /// Cost: a branchless binary search; no step for one region, five for 32.
     std::span<std::byte> at(Gpa gpa, uint64_t bytes) const noexcept {
-        for (const auto& r : regions_) {
-            const uint64_t offset = gpa - r.gpa;
-            if (offset < r.bytes)
-                return {r.vva + offset,
-                        size_t(bytes < r.bytes - offset ? bytes : r.bytes - offset)};
+        size_t n = regions_.size();
+        if (n == 0) return {};
+        const MemoryRegion* r = regions_.data();  // the last that begins at or before gpa, if any
+        while (n > 1) {
+            const size_t half = n / 2;
+            r += r[half].gpa <= gpa ? half : 0;
+            n -= half;
         }
-        return {};
+        const uint64_t offset = gpa - r->gpa;
+        if (offset >= r->bytes) return {};
+        return {r->vva + offset, size_t(bytes < r->bytes - offset ? bytes : r->bytes - offset)};
     }
 
     /// Inverse of the frontend's GPA -> UVA conversion.
     std::optional<Gpa> gpa_of(Uva uva) const noexcept {
         for (const auto& r : regions_)
             if (uva - r.uva < r.bytes) return r.gpa + (uva - r.uva);
+        return std::nullopt;
+    }
+
+    /// Inverse of at(), for what lies in one of the regions' memory in this process.
+    std::optional<Gpa> gpa_of(const std::byte* vva) const noexcept {
+        for (const auto& r : regions_)
+            if (const auto offset = uint64_t(uintptr_t(vva) - uintptr_t(r.vva)); offset < r.bytes)
+                return r.gpa + offset;
         return std::nullopt;
     }
 

@@ -6,6 +6,7 @@
 ///   address_space.hh   what the addresses in a ring mean: the concept, and GPAs
 ///   ring_part.hh       a part of a ring that may be scattered over our memory
 ///   chain.hh           a descriptor chain; copying between it and our memory
+///   dirty_log.hh       which pages the device has written, for migration
 ///   indirect_table.hh  descriptors in a table of their own
 ///   queue_base.hh      what both ring formats share
 ///   split_queue.hh     split rings
@@ -15,6 +16,7 @@
 
 #include "address_space.hh"
 #include "chain.hh"
+#include "dirty_log.hh"
 #include "memory_map.hh"
 #include "queue.hh"
 #include "vring.hh"

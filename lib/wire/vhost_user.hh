@@ -32,6 +32,9 @@ enum vhost_user_request : uint32_t {
     VHOST_USER_SET_BACKEND_REQ_FD = 21,
     VHOST_USER_GET_CONFIG = 24,
     VHOST_USER_SET_CONFIG = 25,
+    VHOST_USER_GET_MAX_MEM_SLOTS = 36,
+    VHOST_USER_ADD_MEM_REG = 37,
+    VHOST_USER_REM_MEM_REG = 38,
 };
 
 inline constexpr uint32_t kVhostUserVersion = 1;
@@ -43,9 +46,14 @@ inline constexpr unsigned VHOST_F_LOG_ALL = 26;
 inline constexpr unsigned VHOST_USER_F_PROTOCOL_FEATURES = 30;
 
 inline constexpr unsigned VHOST_USER_PROTOCOL_F_MQ = 0;
+inline constexpr unsigned VHOST_USER_PROTOCOL_F_LOG_SHMFD = 1;
 inline constexpr unsigned VHOST_USER_PROTOCOL_F_REPLY_ACK = 3;
 inline constexpr unsigned VHOST_USER_PROTOCOL_F_BACKEND_REQ = 5;
 inline constexpr unsigned VHOST_USER_PROTOCOL_F_CONFIG = 9;
+inline constexpr unsigned VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS = 15;
+
+/// What one bit of a dirty log stands for.
+inline constexpr uint64_t kVhostLogPageBytes = 4096;
 
 /// In SET_VRING_KICK and SET_VRING_CALL: no file descriptor comes with the message.
 inline constexpr uint64_t kVhostUserVringNoFd = 1u << 8;
@@ -83,6 +91,18 @@ struct vhost_user_mem_header {
     le32 padding;
 };
 
+/// ADD_MEM_REG, REM_MEM_REG.
+struct vhost_user_mem_reg {
+    le64 padding;
+    vhost_user_mem_region region;
+};
+
+/// SET_LOG_BASE and its reply, when LOG_SHMFD is negotiated.
+struct vhost_user_log {
+    le64 mmap_size;
+    le64 mmap_offset;
+};
+
 /// GET_CONFIG, SET_CONFIG; followed by `size` bytes.
 struct vhost_user_config_header {
     le32 offset;
@@ -97,6 +117,8 @@ static_assert(offsetof(vhost_user_vring_addr, used) == 16);
 static_assert(offsetof(vhost_user_vring_addr, avail) == 24);
 static_assert(sizeof(vhost_user_mem_region) == 32);
 static_assert(sizeof(vhost_user_mem_header) == 8);
+static_assert(sizeof(vhost_user_mem_reg) == 40);
+static_assert(sizeof(vhost_user_log) == 16);
 static_assert(sizeof(vhost_user_config_header) == 12);
 
 }  // namespace viommu::wire

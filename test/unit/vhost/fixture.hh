@@ -8,6 +8,7 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <thread>
 
@@ -37,7 +38,10 @@ constexpr uint64_t kProtocolFeaturesBit = uint64_t(1) << VHOST_USER_F_PROTOCOL_F
 /// It signals the call fd when a queue starts.
 class Recorder : public Handler {
   public:
-    uint64_t features() const override { return kVersion1 | kAccessPlatform | 0xff; }
+    explicit Recorder(uint64_t more_features = 0) : more_features_(more_features) {}
+    uint64_t features() const override {
+        return kVersion1 | kAccessPlatform | 0xff | more_features_;
+    }
     uint16_t num_queues() const override { return kQueues; }
 
     void connected() override {
@@ -74,6 +78,11 @@ class Recorder : public Handler {
         touch_memory();
         note(text);
     }
+    void log_changed(std::shared_ptr<const virtq::DirtyLog> log) override {
+        if (any_running()) ADD_FAILURE() << "log_changed() while a queue runs";
+        note(log ? "log on" : "log off");
+        log_ = std::move(log);
+    }
     void queue_started(const virtq::Vring& v) override {
         if (running_.at(v.index)) ADD_FAILURE() << "queue " << v.index << " started twice";
         running_[v.index] = true;
@@ -95,7 +104,7 @@ class Recorder : public Handler {
         kicks = count;
         constexpr const char* kWhy[] = {"disabled", "get_base", "reconfigured", "disconnected"};
         note(fmt::format("stop {} {}", index, kWhy[int(why)]));
-        return uint16_t(vrings_[index].base + advance);
+        return vrings_[index].base + advance;
     }
 
     /// What happened since the last call.
@@ -108,6 +117,9 @@ class Recorder : public Handler {
         return std::ranges::find(events_, event) != events_.end();
     }
     bool is_connected() const { return connected_; }
+    /// What the device has now; while no message is on its way.
+    const std::shared_ptr<const virtq::MemoryMap>& memory() const { return memory_; }
+    const std::shared_ptr<const virtq::DirtyLog>& dirty_log() const { return log_; }
     /// What the last queue that stopped found in its kick fd.
     std::atomic<uint64_t> kicks{0};
 
@@ -134,6 +146,8 @@ class Recorder : public Handler {
         }
     }
 
+    const uint64_t more_features_;
+    std::shared_ptr<const virtq::DirtyLog> log_;
     std::mutex mutex_;
     std::vector<string> events_;
     std::atomic<bool> connected_{false};
@@ -159,7 +173,7 @@ class TemporaryDirectory {
 
 /// A Recorder on a socket.
 struct Device {
-    Device() { listen(); }
+    explicit Device(uint64_t more_features = 0) : recorder(more_features) { listen(); }
     void listen() {
         auto s = Socket::listen(path, recorder);
         if (!s) throw std::runtime_error(s.error().message);
@@ -195,7 +209,7 @@ class SocketTest : public testing::Test {
     using Events = std::vector<string>;
 
     /// Queue `q` with everything but features, memory and enable.
-    static void set_up(Frontend& f, uint32_t q, uint16_t base = 0) {
+    static void set_up(Frontend& f, uint32_t q, uint32_t base = 0) {
         const Fd kick = make_eventfd(), call = make_eventfd();
         ASSERT_TRUE(f.set_num(q, 256));
         ASSERT_TRUE(f.set_addr(q, kUva, kUva + 0x1000, kUva + 0x2000));
@@ -204,7 +218,8 @@ class SocketTest : public testing::Test {
         ASSERT_TRUE(f.set_call(q, call));
     }
     /// Both queues run; what led there is forgotten.
-    void start(Frontend& f) {
+    void start(Frontend& f) { start(f, recorder); }
+    static void start(Frontend& f, Recorder& recorder) {
         ASSERT_TRUE(f.set_features(kVersion1 | kProtocolFeaturesBit));
         ASSERT_TRUE(f.set_mem_table(kMemory));
         for (uint32_t q = 0; q < Recorder::kQueues; ++q) {
@@ -229,6 +244,25 @@ class SocketTest : public testing::Test {
     Recorder& recorder = shared().recorder;
     Socket& socket = *shared().socket;
     const string path = shared().path;
+};
+
+/// Frontends against a device of the suite's own that offers `kMoreFeatures` besides.
+template <uint64_t kMoreFeatures>
+class FeatureTest : public testing::Test {
+  public:
+    static void SetUpTestSuite() { device = std::make_unique<Device>(kMoreFeatures); }
+    static void TearDownTestSuite() { device.reset(); }
+
+  protected:
+    using Events = std::vector<string>;
+    void SetUp() override { recorder.take(); }
+    void TearDown() override {
+        EXPECT_TRUE(eventually([&] { return !recorder.is_connected(); }));
+    }
+
+    static inline std::unique_ptr<Device> device;
+    Recorder& recorder = device->recorder;
+    const string path = device->path;
 };
 
 }  // namespace viommu::vhost::test

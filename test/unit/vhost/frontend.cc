@@ -116,20 +116,44 @@ uint64_t Frontend::query(uint32_t request, std::span<const std::byte> payload) {
     return reply && reply->request == request ? reply->u64() : 0;
 }
 
+namespace {
+
+vhost_user_mem_region in_wire_format(const Region& r) {
+    return {.guest_phys_addr = r.gpa,
+            .memory_size = r.bytes,
+            .userspace_addr = r.uva,
+            .mmap_offset = r.offset};
+}
+
+}  // namespace
+
 bool Frontend::set_mem_table(std::span<const Region> regions) {
     std::vector<std::byte> table;
     std::vector<Fd> files;
     std::vector<int> fds;
     for (const Region& r : regions) {
-        const auto bytes = bytes_of(vhost_user_mem_region{.guest_phys_addr = r.gpa,
-                                                          .memory_size = r.bytes,
-                                                          .userspace_addr = r.uva,
-                                                          .mmap_offset = 0});
+        const auto bytes = bytes_of(in_wire_format(r));
         table.insert(table.end(), bytes.begin(), bytes.end());
-        fds.push_back(files.emplace_back(make_memory(r.bytes)));
+        fds.push_back(files.emplace_back(make_memory(r.offset + r.bytes)));
     }
     const vhost_user_mem_header header{.num_regions = uint32_t(regions.size()), .padding = 0};
     return ack(VHOST_USER_SET_MEM_TABLE, bytes_of(header, table), fds);
+}
+
+bool Frontend::add_region(const Region& r) {
+    const Fd file = make_memory(r.offset + r.bytes);
+    return add_region(r, file);
+}
+
+bool Frontend::add_region(const Region& r, int file) {
+    return ack(VHOST_USER_ADD_MEM_REG,
+               bytes_of(vhost_user_mem_reg{.padding = 0, .region = in_wire_format(r)}),
+               std::span(&file, 1));
+}
+
+bool Frontend::remove_region(const Region& r) {
+    return ack(VHOST_USER_REM_MEM_REG,
+               bytes_of(vhost_user_mem_reg{.padding = 0, .region = in_wire_format(r)}));
 }
 
 bool Frontend::set_addr(uint32_t queue, uint64_t desc, uint64_t avail, uint64_t used) {

@@ -55,6 +55,7 @@ inline std::vector<std::byte> filler(size_t bytes, uint8_t value) {
 
 struct Region {
     uint64_t gpa, bytes, uva;
+    uint64_t offset = 0;  ///< in the file
 };
 
 /// A scripted vhost-user frontend: sends what it is told, however wrong.
@@ -93,6 +94,9 @@ class Frontend {
         return ack(VHOST_USER_SET_FEATURES, bytes_of(features));
     }
     bool set_mem_table(std::span<const Region> regions);
+    bool add_region(const Region& region);
+    bool add_region(const Region& region, int file);
+    bool remove_region(const Region& region);
     bool set_num(uint32_t queue, uint32_t size) {
         return state(VHOST_USER_SET_VRING_NUM, queue, size);
     }

@@ -87,35 +87,6 @@ TEST_F(Running, set_mem_table_stops_and_restarts_all_queues) {
               recorder.take());
 }
 
-/// The library refuses it after it has unmapped the old memory.
-TEST_F(Running, set_mem_table_that_fails_leaves_queues_stopped_until_a_good_one) {
-    Frontend f(path);
-    start(f);
-    const auto region = bytes_of(vhost_user_mem_region{
-        .guest_phys_addr = 0, .memory_size = 4096, .userspace_addr = kUva, .mmap_offset = 0});
-    const auto payload = bytes_of(vhost_user_mem_header{.num_regions = 1, .padding = 0}, region);
-    const Fd not_memory = make_eventfd();
-    const int fd = not_memory;
-    EXPECT_FALSE(f.ack(VHOST_USER_SET_MEM_TABLE, payload, std::span(&fd, 1)));
-    ++shared().fds;  // the library forgets the fd that it could not map (22.11 to 25.11)
-    EXPECT_EQ((Events{"stop 0 reconfigured", "stop 1 reconfigured"}), recorder.take());
-    ASSERT_TRUE(f.set_enable(0, true));
-    EXPECT_EQ(Events{}, recorder.take());
-    ASSERT_TRUE(f.set_mem_table(kMemory));
-    EXPECT_EQ((Events{kMemoryEvent, started(0), started(1)}), recorder.take());
-}
-
-TEST_F(Running, set_mem_table_with_overlapping_regions_is_refused) {
-    Frontend f(path);
-    start(f);
-    const Region overlap[] = {{.gpa = 0, .bytes = 0x2000, .uva = kUva},
-                              {.gpa = 0x1000, .bytes = 0x2000, .uva = kUva + 0x10000}};
-    EXPECT_FALSE(f.set_mem_table(overlap));
-    EXPECT_EQ((Events{"stop 0 reconfigured", "stop 1 reconfigured"}), recorder.take());
-    ASSERT_TRUE(f.set_mem_table(kMemory));
-    EXPECT_TRUE(recorder.happened(started(0)));
-}
-
 TEST_F(Running, set_vring_num_addr_base_restart_the_queue_with_the_new_value) {
     Frontend f(path);
     start(f);

@@ -16,9 +16,10 @@ TEST_F(Startup, cloud_hypervisor_order_starts_queues_when_enabled) {
     ASSERT_TRUE(f.send(VHOST_USER_SET_OWNER));
     ASSERT_EQ(kOffered, f.query(VHOST_USER_GET_FEATURES));
     ASSERT_EQ(uint64_t(1 << VHOST_USER_PROTOCOL_F_MQ | 1 << VHOST_USER_PROTOCOL_F_REPLY_ACK |
-                       1 << VHOST_USER_PROTOCOL_F_BACKEND_REQ | 1 << VHOST_USER_PROTOCOL_F_CONFIG),
+                       1 << VHOST_USER_PROTOCOL_F_BACKEND_REQ | 1 << VHOST_USER_PROTOCOL_F_CONFIG |
+                       1 << VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS),
               f.query(VHOST_USER_GET_PROTOCOL_FEATURES));
-    ASSERT_TRUE(f.send(VHOST_USER_SET_PROTOCOL_FEATURES, bytes_of(uint64_t(0x229))));
+    ASSERT_TRUE(f.send(VHOST_USER_SET_PROTOCOL_FEATURES, bytes_of(uint64_t(0x8229))));
     ASSERT_EQ(Recorder::kQueues, f.query(VHOST_USER_GET_QUEUE_NUM));
     for (uint32_t offset = 0; offset < 40; offset += 8) ASSERT_TRUE(f.get_config(offset, 8));
 
