@@ -4,7 +4,9 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -31,8 +33,12 @@ struct Config {
     uint32_t domain_first = 0;
     uint32_t domain_last = 0xffff;
     bool bypass = true;                          ///< initial value of the config field
+    /// Offer F_BYPASS, and not BYPASS_CONFIG: for drivers of the drafts before virtio 1.2. Then
+    /// `bypass` means nothing; unattached endpoints bypass when the driver has accepted the bit.
+    bool legacy_bypass = false;
     std::vector<EndpointId> endpoints;
-    std::vector<ReservedRegion> reserved;        ///< the same for every endpoint
+    std::vector<ReservedRegion> reserved;        ///< of every endpoint
+    std::map<EndpointId, std::vector<ReservedRegion>> endpoint_reserved;  ///< of one, besides
     uint32_t max_domains = 1024;
     uint64_t max_mappings = 1u << 20;
     uint64_t arena_bytes = uint64_t{64} << 20;
@@ -42,7 +48,7 @@ struct Config {
 
 /// See viommu_device.hh.
 ///
-/// What a feature bit makes available is available whether or not the driver accepted the bit: the
+/// What a feature bit makes available, but for F_BYPASS, is available whether or not the driver accepted the bit: the
 /// spec asks for no rejection, and Cloud Hypervisor's acked features never lose a bit over a reset.
 ///
 /// Threads: the writer, except where said otherwise.
@@ -55,11 +61,18 @@ class Device {
     /// Device feature bits offered. Threads: any.
     uint64_t features() const noexcept;
 
+    /// What the driver accepted, the last time it did. May take something from readers, see handle().
+    void features_acked(uint64_t features) noexcept;
+
     /// Configuration space; bytes past its end read as zero, writes but to `bypass` are ignored.
     /// Threads: reading, any but during a write; writing, the writer. A write of `bypass` takes
     /// something from readers, see handle().
     void read_config(uint32_t offset, std::span<std::byte> out) const noexcept;
     void write_config(uint32_t offset, std::span<const std::byte> in) noexcept;
+    /// False: such a write is ignored, or writes what is there; the writer need not be stopped for
+    /// write_config().
+    /// Threads: as reading.
+    bool would_change(uint32_t offset, std::span<const std::byte> in) const noexcept;
 
     /// What became of a request.
     struct Outcome {
@@ -84,12 +97,18 @@ class Device {
 
     /// The largest writable part that has a meaning: PROBE's properties and the tail.
     std::size_t max_reply_bytes() const noexcept {
-        return properties_.size() + sizeof(wire::virtio_iommu_req_tail);
+        return probe_size_ + sizeof(wire::virtio_iommu_req_tail);
     }
 
-    /// Device reset (virtio 1.3, 5.13.5): every endpoint is detached. Readers may use what they
-    /// have translated until a grace period, started by the caller, is over.
+    /// Device reset (virtio 1.3, 5.13.5): every endpoint is detached; `bypass` stays. Readers may
+    /// use what they have translated until a grace period, started by the caller, is over.
     void reset() noexcept;
+
+    /// A VMM has connected. Perhaps it is a new one: `bypass` gets its initial value, as after a
+    /// system reset (5.13.4), of which vhost-user says nothing else. resumed() undoes that: the VM
+    /// that was there before goes on. Either may take something from readers, see handle().
+    void connected() noexcept;
+    void resumed() noexcept;
 
     /// The next fault to report, rate limit applied; false when there is none.
     bool next_fault(wire::virtio_iommu_fault& out) noexcept;
@@ -107,6 +126,7 @@ class Device {
         Counter map_mmio;                           ///< maps with F_MMIO that were answered OK
         Counter unreadable;                         ///< returned with used length 0
         std::array<Counter, 9> status;              ///< answers by Status
+        std::array<Counter, 3> exhausted;           ///< those of kNoMem, by table::Quota
         Counter faults_reported;
         Counter faults_dropped_no_buffer;
         Counter faults_dropped_rate;
@@ -116,6 +136,8 @@ class Device {
     const Stats& stats() const noexcept { return stats_; }
 
   private:
+    using Properties = std::vector<std::byte>;
+
     Device(const Config& config, std::unique_ptr<table::Table> table);
 
     bool offers(unsigned feature) const noexcept { return (features() >> feature & 1) != 0; }
@@ -135,7 +157,10 @@ class Device {
     Config config_;
     std::unique_ptr<table::Table> table_;
     xlate::FaultQueue faults_;
-    std::vector<std::byte> properties_;  // what PROBE answers, probe_size bytes
+    std::size_t probe_size_;
+    Properties properties_;  // what PROBE answers, probe_size_ bytes
+    std::unordered_map<EndpointId, Properties> own_properties_;  // and for the endpoints that differ
+    std::optional<bool> bypass_before_;  // the connection; see connected()
     std::unordered_map<EndpointId, Bucket> buckets_;
     Stats stats_;
 };

@@ -35,8 +35,12 @@ Device::Outcome Device::handle(std::span<const std::byte> request,
                 return execute(r);
         },
         *decoded);
-    if (status == Status::kNoMem && table_->usage().trees_waiting != 0)
-        return {.written = 0, .retry_after_grace = true};
+    if (status == Status::kNoMem) {
+        const table::Quota quota = table_->exhausted();
+        if (quota == table::Quota::kArena && table_->usage().trees_waiting != 0)
+            return {.written = 0, .retry_after_grace = true};
+        stats_.exhausted[uint8_t(quota)].add();
+    }
     constexpr Counter Stats::* kByType[] = {&Stats::attach, &Stats::detach, &Stats::map,
                                             &Stats::unmap};
     (stats_.*kByType[decoded->index()]).add();
@@ -53,8 +57,8 @@ Device::Outcome Device::answer(Status status, std::span<std::byte> reply,
 }
 
 Status Device::execute(const AttachRequest& r) noexcept {
-    if (!r.reserved_is_zero || (r.flags & ~VIRTIO_IOMMU_ATTACH_F_BYPASS) != 0)
-        return Status::kInval;
+    const uint32_t known = offers(VIRTIO_IOMMU_F_BYPASS_CONFIG) ? VIRTIO_IOMMU_ATTACH_F_BYPASS : 0;
+    if (!r.reserved_is_zero || (r.flags & ~known) != 0) return Status::kInval;
     if (!table_->has_endpoint(r.endpoint)) return Status::kNoEnt;
     if (r.domain < config_.domain_first || r.domain > config_.domain_last) return Status::kRange;
     const bool bypass = (r.flags & VIRTIO_IOMMU_ATTACH_F_BYPASS) != 0;
@@ -71,8 +75,6 @@ Status Device::execute(const MapRequest& r) noexcept {
     if ((r.flags & ~kKnownMapFlags) != 0) return Status::kInval;
     const auto range = IovaRange::from_bounds(r.first, r.last);
     if (!range) return Status::kRange;
-    for (const ReservedRegion& reserved : config_.reserved)
-        if (reserved.range.overlaps(*range)) return Status::kInval;
     const Status status = table_->map(r.domain, *range, r.gpa, Access(r.flags));
     if ((r.flags & VIRTIO_IOMMU_MAP_F_MMIO) != 0 && status == Status::kOk) stats_.map_mmio.add();
     return status;
@@ -87,7 +89,7 @@ Status Device::execute(const UnmapRequest& r) noexcept {
 
 Device::Outcome Device::probe(const ProbeRequest& r, std::span<std::byte> reply) noexcept {
     stats_.probe.add();
-    const std::size_t tail = properties_.size();
+    const std::size_t tail = probe_size_;
     if (reply.size() < tail + sizeof(virtio_iommu_req_tail)) {
         // 5.13.6.7: a list shorter than probe_size gets no property, and INVAL where the driver
         // will look for it: at the end of what it gave.
@@ -98,12 +100,15 @@ Device::Outcome Device::probe(const ProbeRequest& r, std::span<std::byte> reply)
         std::fill_n(reply.begin(), tail, std::byte{0});
         return answer(Status::kNoEnt, reply, tail);
     }
-    std::copy(properties_.begin(), properties_.end(), reply.begin());
+    const auto own = own_properties_.find(r.endpoint);
+    const Properties& properties = own == own_properties_.end() ? properties_ : own->second;
+    std::copy(properties.begin(), properties.end(), reply.begin());
     return answer(Status::kOk, reply, tail);
 }
 
 void Device::reset() noexcept {
     table_->reset();
+    bypass_before_.reset();
     stats_.resets.add();
 }
 

@@ -51,10 +51,7 @@ void NetPort::config_read(uint32_t offset, std::span<std::byte> out) const noexc
     c.status = VIRTIO_NET_S_LINK_UP;
     c.max_virtqueue_pairs = 1;
     c.mtu = config_.mtu.value_or(0);
-    std::fill(out.begin(), out.end(), std::byte{0});
-    if (offset < sizeof c && !out.empty())
-        std::memcpy(out.data(), reinterpret_cast<const std::byte*>(&c) + offset,
-                    std::min(out.size(), sizeof c - offset));
+    wire::read_config_window(c, offset, out);
 }
 
 void NetPort::memory_changed(std::shared_ptr<const virtq::MemoryMap> memory) {

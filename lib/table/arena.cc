@@ -35,6 +35,8 @@ Result<void> lay_out(const Geometry& g, ArenaHeader& h) {
         return fail("max_endpoints {}: must be between 1 and {}", g.max_endpoints, 1u << 20);
     if (g.max_domains == 0 || g.max_domains > (1u << 20))
         return fail("max_domains {}: must be between 1 and {}", g.max_domains, 1u << 20);
+    if (g.max_regions > (1u << 20))
+        return fail("max_regions {}: must be at most {}", g.max_regions, 1u << 20);
     h.magic = kArenaMagic;
     h.version = kArenaVersion;
     h.header_bytes = sizeof(ArenaHeader);
@@ -49,8 +51,9 @@ Result<void> lay_out(const Geometry& g, ArenaHeader& h) {
     h.max_domains = g.max_domains + 1;
     h.endpoints_offset = sizeof(ArenaHeader);
     h.domains_offset = h.endpoints_offset + uint64_t{h.max_endpoints} * sizeof(EndpointSlot);
-    h.nodes_offset =
-        round_up(h.domains_offset + uint64_t{h.max_domains} * sizeof(DomainSlot), kPage);
+    h.max_regions = g.max_regions;
+    h.regions_offset = h.domains_offset + uint64_t{h.max_domains} * sizeof(DomainSlot);
+    h.nodes_offset = round_up(h.regions_offset + h.max_regions * sizeof(RegionSlot), kPage);
     const uint64_t least = h.nodes_offset + kMinNodes * kNodeBytes;
     if (h.arena_bytes < least)
         return fail("arena of {} bytes: {} endpoints and {} domains need at least {} bytes",
@@ -102,9 +105,15 @@ DomainSlot* Arena::domains() noexcept {
     return reinterpret_cast<DomainSlot*>(base_ + header().domains_offset);
 }
 
+RegionSlot* Arena::regions() noexcept {
+    return reinterpret_cast<RegionSlot*>(base_ + header().regions_offset);
+}
+
 View Arena::view() const noexcept {
     const ArenaHeader& h = header();
-    return {base_, &h, h.granule_lg2, h.levels, h.input_last};
+    return {base_,        &h,
+            h.granule_lg2, h.levels,
+            h.input_last, reinterpret_cast<const RegionSlot*>(base_ + h.regions_offset)};
 }
 
 }  // namespace viommu::table

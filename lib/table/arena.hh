@@ -14,6 +14,7 @@ struct Geometry {
     unsigned granule_lg2 = 12;                            ///< smallest page, log2 bytes; >= 12
     IovaRange input{{0}, {(uint64_t{1} << 48) - 1}};      ///< IOVAs that can be mapped
     uint32_t max_endpoints = 256;
+    uint32_t max_regions = 64;                            ///< reserved regions, see add_endpoint()
     uint32_t max_domains = 1024;                          ///< quota
     uint64_t max_mappings = 1u << 20;                     ///< quota, over all domains of the guest
     uint64_t arena_bytes = uint64_t{64} << 20;            ///< address space; memory is used as touched
@@ -28,6 +29,7 @@ struct View {
     unsigned granule_lg2 = 0;
     unsigned levels = 0;
     uint64_t input_last = 0;
+    const RegionSlot* regions = nullptr;
 
     const Node* node(uint64_t offset) const noexcept {
         return reinterpret_cast<const Node*>(base + offset);
@@ -49,6 +51,7 @@ class Arena {
     }
     EndpointSlot* endpoints() noexcept;
     DomainSlot* domains() noexcept;
+    RegionSlot* regions() noexcept;
     Node* node(uint64_t offset) noexcept { return reinterpret_cast<Node*>(base_ + offset); }
     View view() const noexcept;
     /// The shared memory object, for other processes to map read-only.

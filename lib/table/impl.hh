@@ -14,7 +14,9 @@ namespace viommu::table {
 /// What only the writer knows. All of it can be made again from the arena.
 struct Table::Impl {
     explicit Impl(Arena& arena)
-        : nodes(arena), shape{arena.header().granule_lg2, arena.header().levels} {
+        : nodes(arena),
+          shape{arena.header().granule_lg2, arena.header().levels},
+          region_sets(arena.header().max_domains) {
         for (uint32_t slot = arena.header().max_domains; slot-- > 0;) free_domains.push_back(slot);
     }
 
@@ -23,6 +25,13 @@ struct Table::Impl {
     std::unordered_map<EndpointId, uint32_t> endpoint_slots;
     std::unordered_map<DomainId, uint32_t> domain_slots;
     std::vector<uint32_t> free_domains;
+    /// Per domain slot: the different sets of regions that its endpoints have. Nearly always one.
+    struct RegionSet {
+        uint32_t first, count;  // RegionSlots
+        uint32_t endpoints;
+    };
+    std::vector<std::vector<RegionSet>> region_sets;
+    uint64_t regions = 0;  // RegionSlots in use
     uint64_t mappings = 0;
     bool dirty = false;  // something was taken from readers since the last start_grace()
 };

@@ -5,6 +5,7 @@
 ///   0            ArenaHeader
 ///   endpoints    EndpointSlot[max_endpoints]
 ///   domains      DomainSlot[max_domains]
+///   regions      RegionSlot[max_regions]
 ///   nodes        Node[max_nodes], 4 KiB each
 #pragma once
 
@@ -17,7 +18,7 @@
 namespace viommu::table {
 
 inline constexpr uint64_t kArenaMagic = 0x756d6d6f69767664;  // "dvviommu"
-inline constexpr uint32_t kArenaVersion = 1;
+inline constexpr uint32_t kArenaVersion = 2;
 
 inline constexpr unsigned kNodeBits = 9;
 inline constexpr unsigned kNodeEntries = 1u << kNodeBits;
@@ -74,6 +75,8 @@ struct alignas(64) EndpointSlot {
     AtomicWord route;
     std::atomic<uint32_t> id;
     std::atomic<uint32_t> domain_slot;  ///< index of its DomainSlot plus one, or 0
+    uint32_t first_region;              ///< its RegionSlots; constant once the route is not 0
+    uint32_t regions;
 };
 static_assert(sizeof(EndpointSlot) == 64);
 
@@ -88,6 +91,13 @@ struct alignas(64) DomainSlot {
 };
 static_assert(sizeof(DomainSlot) == 64);
 
+/// A range of IOVAs that an endpoint must not map. Endpoints with the same ranges share slots.
+struct RegionSlot {
+    uint64_t first;
+    uint64_t last;
+    uint64_t faults_in_bypass;  ///< 1: not even an endpoint in bypass mode may access it
+};
+
 struct alignas(4096) ArenaHeader {
     uint64_t magic;
     uint32_t version;
@@ -99,9 +109,11 @@ struct alignas(4096) ArenaHeader {
     uint32_t levels;  ///< of the tree; level 0 is indexed by granule
     uint64_t endpoints_offset;
     uint64_t domains_offset;
+    uint64_t regions_offset;
     uint64_t nodes_offset;
     uint32_t max_endpoints;
     uint32_t max_domains;
+    uint64_t max_regions;
     uint64_t max_nodes;
 
     /// Counts the times that something was taken from readers (UNMAP, DETACH, re-ATTACH). While it

@@ -1,50 +1,59 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "nodes.hh"
 
+#include <new>
+#include <utility>
+
 namespace viommu::table {
 
 Nodes::Nodes(Arena& arena)
     : arena_(arena),
       first_(arena.header().nodes_offset),
       max_(arena.header().max_nodes),
-      used_(max_, 0) {}
+      books_(static_cast<Book*>(std::calloc(max_, sizeof(Book)))) {
+    if (!books_) throw std::bad_alloc();
+}
 
 uint64_t Nodes::take() noexcept {
-    if (!free_.empty()) {
-        const uint64_t offset = free_.back();
+    uint64_t offset;
+    if (free_.empty()) {
+        offset = first_ + kNodeBytes * fresh_++;
+    } else {
+        offset = free_.back();
         free_.pop_back();
-        return offset;
+        --free_nodes_;
+        if (book(offset).used != 0) {
+            for (auto& word : at(offset)->entries) {
+                const uint64_t e = word.load(std::memory_order_relaxed);
+                if (entry::is_table(e)) free_.push_back(entry::address(e));
+                word.store(0, std::memory_order_relaxed);
+            }
+        }
     }
-    return first_ + kNodeBytes * fresh_++;
+    book(offset) = {.mappings = 0, .nodes = 1, .used = 0};
+    return offset;
+}
+
+void Nodes::retire(uint64_t offset) {
+    retired_.roots.push_back(offset);
+    retired_.nodes += book(offset).nodes;
 }
 
 void Nodes::start_waiting(Readers::Token token) {
-    if (retired_.empty()) return;
-    waiting_count_ += retired_.size();
-    waiting_.push_back({token, std::move(retired_)});
-    retired_.clear();
+    if (retired_.roots.empty()) return;
+    waiting_count_ += retired_.roots.size();
+    waiting_.push_back(std::exchange(retired_, {}));
+    waiting_.back().token = token;
 }
 
 void Nodes::grace_over(Readers::Token token) {
     while (!waiting_.empty() && waiting_.front().token <= token) {
-        for (const uint64_t offset : waiting_.front().roots) free_tree(offset);
-        waiting_count_ -= waiting_.front().roots.size();
+        const Batch& batch = waiting_.front();
+        free_.insert(free_.end(), batch.roots.begin(), batch.roots.end());
+        free_nodes_ += batch.nodes;
+        waiting_count_ -= batch.roots.size();
         waiting_.pop_front();
     }
-}
-
-void Nodes::free_tree(uint64_t offset) {
-    Node* node = at(offset);
-    if (used(offset) != 0) {
-        for (auto& word : node->entries) {
-            const uint64_t e = word.load(std::memory_order_relaxed);
-            if (e == 0) continue;
-            if (entry::is_table(e)) free_tree(entry::address(e));
-            word.store(0, std::memory_order_relaxed);
-        }
-        used(offset) = 0;
-    }
-    free_.push_back(offset);
 }
 
 uint64_t Nodes::count(uint64_t offset) noexcept {
@@ -58,7 +67,7 @@ uint64_t Nodes::count(uint64_t offset) noexcept {
 
 uint64_t Nodes::count_waiting() noexcept {
     uint64_t n = 0;
-    for (const uint64_t offset : retired_) n += count(offset);
+    for (const uint64_t offset : retired_.roots) n += count(offset);
     for (const auto& batch : waiting_)
         for (const uint64_t offset : batch.roots) n += count(offset);
     return n;

@@ -40,7 +40,8 @@ struct Walk {
     }
 
     void node(uint64_t offset, unsigned level, uint64_t base, bool is_root) {
-        ++count;
+        const uint64_t mappings_before = mappings;
+        const uint64_t nodes_before = count++;
         unsigned used = 0;
         for (unsigned i = 0; i < kNodeEntries; ++i) {
             const uint64_t e = nodes.at(offset)->entries[i].load(std::memory_order_relaxed);
@@ -55,9 +56,12 @@ struct Walk {
                 node(entry::address(e), level - 1, first, false);
             }
         }
-        if (used != nodes.used(offset))
-            complain("node {:#x} has {} entries, the book says {}", offset, used,
-                     nodes.used(offset));
+        const Book& book = nodes.book(offset);
+        if (used != book.used || count - nodes_before != book.nodes ||
+            mappings - mappings_before != book.mappings)
+            complain("node {:#x} has {} entries, {} nodes, {} mappings; the book says {}, {}, {}",
+                     offset, used, count - nodes_before, mappings - mappings_before, book.used,
+                     book.nodes, book.mappings);
         if (used == 0 && !is_root) complain("empty node {:#x} is linked", offset);
     }
 };
@@ -79,6 +83,16 @@ std::string Table::self_check() const {
         if (d.id.load() != id || d.endpoints.load() == 0 || d.endpoints.load() != attached)
             return fmt::format("domain {}: slot {} says id {} with {} endpoints, {} are attached",
                                id, slot, d.id.load(), d.endpoints.load(), attached);
+        uint64_t with_regions = 0;
+        for (const auto& set : impl.region_sets[slot]) with_regions += set.endpoints;
+        const auto reserving =
+            std::count_if(impl.endpoint_slots.begin(), impl.endpoint_slots.end(), [&](auto& e) {
+                const EndpointSlot& endpoint = arena.endpoints()[e.second];
+                return endpoint.domain_slot.load() == slot + 1 && endpoint.regions != 0;
+            });
+        if (with_regions != uint64_t(reserving))
+            return fmt::format("domain {}: {} endpoints have reserved regions, the book says {}", id,
+                               reserving, with_regions);
         if (d.state.load() == DomainSlot::kBypass) continue;
         Walk walk{impl.nodes, impl.shape};
         walk.node(d.root.load(), impl.shape.levels - 1, 0, true);

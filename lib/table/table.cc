@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "table.hh"
 
+#include <algorithm>
 #include <utility>
 
 #include "impl.hh"
@@ -42,13 +43,36 @@ Table::~Table() = default;
 
 // --- endpoints -----------------------------------------------------------------------------------
 
-Result<void> Table::add_endpoint(EndpointId id) {
+/// Where `reserved` lies in the region slots; endpoints often have the same.
+Result<uint32_t> Table::intern(std::span<const Reserved> reserved) {
+    RegionSlot* slots = arena_.regions();
+    const auto same = [](const Reserved& r, const RegionSlot& s) {
+        return r.range == IovaRange{{s.first}, {s.last}} &&
+               uint64_t{r.faults_in_bypass} == s.faults_in_bypass;
+    };
+    const uint64_t n = reserved.size();
+    for (uint64_t at = 0; at + n <= impl_->regions; ++at)
+        if (std::equal(reserved.begin(), reserved.end(), slots + at, same)) return uint32_t(at);
+    const uint64_t at = impl_->regions;
+    if (at + n > arena_.header().max_regions)
+        return fail("{} reserved regions: the table has room for {}", at + n,
+                    arena_.header().max_regions);
+    for (const Reserved& r : reserved)
+        slots[impl_->regions++] = {r.range.first.value, r.range.last.value, r.faults_in_bypass};
+    return uint32_t(at);
+}
+
+Result<void> Table::add_endpoint(EndpointId id, std::span<const Reserved> reserved) {
     if (has_endpoint(id)) return fail("endpoint {:#x} is there already", id);
     const auto slot = uint32_t(impl_->endpoint_slots.size());
     if (slot == geometry_.max_endpoints)
         return fail("endpoint {:#x}: all {} endpoint slots are taken", id, slot);
+    const auto first_region = intern(reserved);
+    if (!first_region) return tl::unexpected(first_region.error());
     impl_->endpoint_slots.emplace(id, slot);
     EndpointSlot& e = arena_.endpoints()[slot];
+    e.first_region = *first_region;
+    e.regions = uint32_t(reserved.size());
     store(e.id, id);
     e.route.store(unattached_route(), std::memory_order_release);  // W2 pairs R2
     return {};
@@ -99,10 +123,10 @@ uint32_t Table::create_domain(DomainId id, bool bypass) {
     return slot;
 }
 
-/// One endpoint less. A domain without endpoints ceases to exist.
-void Table::release_domain(uint32_t slot) {
+/// `endpoint` has left. A domain without endpoints ceases to exist.
+void Table::release_domain(uint32_t slot, const EndpointSlot& endpoint) {
     DomainSlot& d = arena_.domains()[slot];
-    store(d.endpoints, load(d.endpoints) - 1);
+    part(d, endpoint);
     if (load(d.endpoints) != 0) return;
     if (const uint64_t root = load(d.root)) impl_->nodes.retire(root);
     impl_->mappings -= load(d.mappings);
@@ -111,7 +135,57 @@ void Table::release_domain(uint32_t slot) {
     impl_->free_domains.push_back(slot);
 }
 
+void Table::join(DomainSlot& d, const EndpointSlot& e) {
+    store(d.endpoints, load(d.endpoints) + 1);
+    if (e.regions == 0) return;
+    auto& sets = impl_->region_sets[size_t(&d - arena_.domains())];
+    for (auto& set : sets)
+        if (set.first == e.first_region && set.count == e.regions) {
+            ++set.endpoints;
+            return;
+        }
+    sets.push_back({e.first_region, e.regions, 1});
+}
+
+void Table::part(DomainSlot& d, const EndpointSlot& e) {
+    store(d.endpoints, load(d.endpoints) - 1);
+    auto& sets = impl_->region_sets[size_t(&d - arena_.domains())];
+    for (auto& set : sets)
+        if (set.first == e.first_region && set.count == e.regions && --set.endpoints == 0) {
+            set = sets.back();
+            sets.pop_back();
+            return;
+        }
+}
+
+/// Nothing is mapped where `e` must not map.
+bool Table::compatible(const DomainSlot& d, const EndpointSlot& e) noexcept {
+    const uint64_t root = load(d.root);
+    if (root == 0 || load(d.mappings) == 0) return true;
+    for (const auto& set : impl_->region_sets[size_t(&d - arena_.domains())])
+        if (set.first == e.first_region && set.count == e.regions) return true;
+    const RegionSlot* r = arena_.regions() + e.first_region;
+    return std::none_of(r, r + e.regions, [&](const RegionSlot& region) {
+        return occupied(impl_->nodes, impl_->shape, root, {{region.first}, {region.last}});
+    });
+}
+
+/// An endpoint of the domain must not map some of `range`.
+bool Table::reserved(const DomainSlot& d, IovaRange range) noexcept {
+    for (const auto& set : impl_->region_sets[size_t(&d - arena_.domains())]) {
+        const RegionSlot* r = arena_.regions() + set.first;
+        for (const RegionSlot* end = r + set.count; r != end; ++r)
+            if (range.overlaps({{r->first}, {r->last}})) return true;
+    }
+    return false;
+}
+
 // --- requests ------------------------------------------------------------------------------------
+
+Status Table::refuse(Quota quota) noexcept {
+    exhausted_ = quota;
+    return Status::kNoMem;
+}
 
 Status Table::attach(EndpointId endpoint, DomainId id, bool bypass) {
     const uint32_t* endpoint_slot = find(impl_->endpoint_slots, endpoint);
@@ -125,18 +199,20 @@ Status Table::attach(EndpointId endpoint, DomainId id, bool bypass) {
         if ((load(arena_.domains()[slot].state) == DomainSlot::kBypass) != bypass)
             return Status::kInval;
         if (old == slot + 1) return Status::kOk;
+        if (!compatible(arena_.domains()[slot], e)) return Status::kUnsupp;
     } else {
         // As if the endpoint had been detached first: a domain that this ends does not count.
         const bool ends_old = old != 0 && load(arena_.domains()[old - 1].endpoints) == 1;
-        if (impl_->domain_slots.size() - ends_old >= geometry_.max_domains) return Status::kNoMem;
-        if (!bypass && impl_->nodes.available() == 0) return Status::kNoMem;
+        if (impl_->domain_slots.size() - ends_old >= geometry_.max_domains)
+            return refuse(Quota::kDomains);
+        if (!bypass && impl_->nodes.available() == 0) return refuse(Quota::kArena);
         slot = create_domain(id, bypass);
     }
     DomainSlot& d = arena_.domains()[slot];
-    store(d.endpoints, load(d.endpoints) + 1);
+    join(d, e);
     store(e.domain_slot, slot + 1);
     set_route(e, bypass ? route::kBypass : load(d.root) | route::kTree);
-    if (old != 0) release_domain(old - 1);
+    if (old != 0) release_domain(old - 1, e);
     return Status::kOk;
 }
 
@@ -149,7 +225,7 @@ Status Table::detach(EndpointId endpoint, DomainId id) {
     const uint32_t domain_slot = *slot;  // release_domain() erases what `slot` points to
     store(e.domain_slot, 0);
     set_route(e, unattached_route());
-    release_domain(domain_slot);
+    release_domain(domain_slot, e);
     return Status::kOk;
 }
 
@@ -162,12 +238,13 @@ Status Table::map(DomainId id, IovaRange range, Gpa gpa, Access rights) {
         return Status::kRange;
     if (!geometry_.input.contains(range)) return Status::kRange;
     if (gpa.value + range.extent() < gpa.value) return Status::kRange;
+    if (reserved(*d, range)) return Status::kInval;
 
     const uint64_t root = load(d->root);
     const auto needed = nodes_needed(impl_->nodes, impl_->shape, root, range);
     if (!needed) return Status::kInval;
-    if (impl_->mappings >= geometry_.max_mappings || *needed > impl_->nodes.available())
-        return Status::kNoMem;
+    if (impl_->mappings >= geometry_.max_mappings) return refuse(Quota::kMappings);
+    if (*needed > impl_->nodes.available()) return refuse(Quota::kArena);
     publish(impl_->nodes, impl_->shape, root, range, gpa, rights);
     store(d->mappings, load(d->mappings) + 1);
     ++impl_->mappings;
@@ -202,7 +279,7 @@ void Table::reset() {
         if (old == 0) continue;
         store(e.domain_slot, 0);
         set_route(e, unattached_route());
-        release_domain(old - 1);
+        release_domain(old - 1, e);
     }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 
 #include "arena.hh"
@@ -9,6 +10,15 @@
 #include "viommu_base.hh"
 
 namespace viommu::table {
+
+/// IOVAs that an endpoint must not map.
+struct Reserved {
+    IovaRange range;
+    bool faults_in_bypass;  ///< not even an endpoint in bypass mode may access it
+};
+
+/// What is limited. A request beyond is answered kNoMem.
+enum class Quota : uint8_t { kDomains, kMappings, kArena };
 
 /// The writer of one guest's table.
 ///
@@ -29,8 +39,9 @@ class Table {
 
     // --- endpoints -------------------------------------------------------------------------------
 
-    /// Make an endpoint known; attached to nothing. Errors: known already, or no slot left.
-    Result<void> add_endpoint(EndpointId endpoint);
+    /// Make an endpoint known; attached to nothing. Nothing can be mapped over `reserved` in a
+    /// domain that the endpoint is attached to. Errors: known already, or no slot left.
+    Result<void> add_endpoint(EndpointId endpoint, std::span<const Reserved> reserved = {});
     bool has_endpoint(EndpointId endpoint) const;
 
     /// Whether endpoints that are attached to nothing get the identity or faults.
@@ -43,7 +54,8 @@ class Table {
     /// by one store, so that readers see the old domain or the new one and nothing between.
     ///
     /// Spec:   5.13.6.3 ATTACH request
-    /// Errors: kNoEnt endpoint; kInval `bypass` differs from the domain's kind; kNoMem quota, arena
+    /// Errors: kNoEnt endpoint; kInval `bypass` differs from the domain's kind; kUnsupp something is
+    ///         mapped where the endpoint has a reserved region; kNoMem quota, arena
     Status attach(EndpointId endpoint, DomainId domain, bool bypass);
 
     /// Detach `endpoint` from `domain`. A domain without endpoints ceases to exist.
@@ -56,8 +68,9 @@ class Table {
     ///
     /// Spec:   5.13.6.5 MAP request
     /// Units:  bytes; inclusive; granule-aligned
-    /// Errors: kRange misaligned, outside the input range or GPA wraps; kInval overlap or bypass
-    ///         domain; kNoEnt domain; kNoMem quota or arena
+    /// Errors: kRange misaligned, outside the input range or GPA wraps; kInval overlap with a
+    ///         mapping or a reserved region of an endpoint of the domain, or bypass domain; kNoEnt
+    ///         domain; kNoMem quota or arena
     Status map(DomainId domain, IovaRange range, Gpa gpa, Access rights);
 
     /// Remove every mapping that lies in `range`.
@@ -65,6 +78,9 @@ class Table {
     /// Spec:   5.13.6.6 UNMAP request
     /// Errors: kRange a mapping lies in it only partly; kInval bypass domain; kNoEnt domain
     Status unmap(DomainId domain, IovaRange range);
+
+    /// What the last kNoMem was about.
+    Quota exhausted() const noexcept { return exhausted_; }
 
     /// Detach everything and drop all domains (device reset). The bypass setting stays.
     void reset();
@@ -101,16 +117,24 @@ class Table {
 
     struct Impl;
 
+    Status refuse(Quota quota) noexcept;
+    Result<uint32_t> intern(std::span<const Reserved> reserved);
+    void join(DomainSlot& domain, const EndpointSlot& endpoint);
+    void part(DomainSlot& domain, const EndpointSlot& endpoint);
+    bool compatible(const DomainSlot& domain, const EndpointSlot& endpoint) noexcept;
+    bool reserved(const DomainSlot& domain, IovaRange range) noexcept;
+
     uint64_t unattached_route() const noexcept;
     void set_route(EndpointSlot& endpoint, uint64_t route) noexcept;
     DomainSlot* domain(DomainId id) noexcept;
     uint32_t create_domain(DomainId id, bool bypass);
-    void release_domain(uint32_t slot);
+    void release_domain(uint32_t slot, const EndpointSlot& endpoint);
 
     Arena arena_;
     Readers readers_;
     Geometry geometry_;
     bool bypass_ = false;
+    Quota exhausted_ = Quota::kArena;
     std::unique_ptr<Impl> impl_;
 };
 

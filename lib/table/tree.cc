@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "tree.hh"
 
+#include <algorithm>
+
 namespace viommu::table {
 namespace {
 
@@ -55,55 +57,75 @@ struct Mapping {
     }
 };
 
-void fill(Nodes& nodes, const Shape& shape, uint64_t offset, unsigned level, IovaRange range,
-          const Mapping& mapping) {
+/// Returns how many nodes were added below `offset`.
+uint32_t fill(Nodes& nodes, const Shape& shape, uint64_t offset, unsigned level, IovaRange range,
+              const Mapping& mapping) {
     Node* node = nodes.at(offset);
-    unsigned added = 0;
+    unsigned entries = 0;
+    uint32_t added = 0;
     for_each_slot(shape, level, range.first.value, range.last.value,
                   [&](unsigned index, IovaRange part, bool whole) {
                       AtomicWord& word = node->entries[index];
                       if (whole) {
                           word.store(mapping.leaf(part), std::memory_order_release);  // W1 pairs R1
-                          ++added;
+                          ++entries;
                           return true;
                       }
                       const uint64_t e = load(word);
                       const uint64_t child = e != 0 ? entry::address(e) : nodes.take();
-                      fill(nodes, shape, child, level - 1, part, mapping);
+                      added += fill(nodes, shape, child, level - 1, part, mapping);
                       if (e == 0) {
                           // After everything below it, so that a reader never meets a hole.
                           word.store(child | entry::kTable, std::memory_order_release);  // W1
+                          ++entries;
                           ++added;
                       }
                       return true;
                   });
-    nodes.used(offset) = uint16_t(nodes.used(offset) + added);
+    Book& book = nodes.book(offset);
+    book.used = uint16_t(book.used + entries);
+    book.nodes += added;
+    book.mappings += range.first == mapping.range.first;
+    return added;
 }
 
-uint64_t clear(Nodes& nodes, const Shape& shape, uint64_t offset, unsigned level,
-               IovaRange range) {
-    Node* node = nodes.at(offset);
+struct Removed {
     uint64_t mappings = 0;
-    unsigned removed = 0;
+    uint32_t nodes = 0;
+};
+
+Removed clear(Nodes& nodes, const Shape& shape, uint64_t offset, unsigned level, IovaRange range) {
+    Node* node = nodes.at(offset);
+    Removed removed;
+    unsigned entries = 0;
     for_each_slot(shape, level, range.first.value, range.last.value,
-                  [&](unsigned index, IovaRange part, bool) {
+                  [&](unsigned index, IovaRange part, bool whole) {
                       AtomicWord& word = node->entries[index];
                       const uint64_t e = load(word);
                       if (e == 0) return true;
                       if (entry::is_table(e)) {
                           const uint64_t child = entry::address(e);
-                          mappings += clear(nodes, shape, child, level - 1, part);
-                          if (nodes.used(child) != 0) return true;
+                          if (!whole) {
+                              const Removed below = clear(nodes, shape, child, level - 1, part);
+                              removed.mappings += below.mappings;
+                              removed.nodes += below.nodes;
+                              if (nodes.book(child).used != 0) return true;
+                          }
+                          removed.mappings += nodes.book(child).mappings;
+                          removed.nodes += nodes.book(child).nodes;
                           nodes.retire(child);
                       } else {
-                          mappings += (e & entry::kFirst) != 0;
+                          removed.mappings += (e & entry::kFirst) != 0;
                       }
                       word.store(0, std::memory_order_relaxed);  // ordered by W3 or Q3
-                      ++removed;
+                      ++entries;
                       return true;
                   });
-    nodes.used(offset) = uint16_t(nodes.used(offset) - removed);
-    return mappings;
+    Book& book = nodes.book(offset);
+    book.used = uint16_t(book.used - entries);
+    book.nodes -= removed.nodes;
+    book.mappings -= removed.mappings;
+    return removed;
 }
 
 }  // namespace
@@ -131,10 +153,18 @@ std::optional<Leaf> find_leaf(Nodes& nodes, const Shape& shape, uint64_t root, u
     return std::nullopt;
 }
 
+bool occupied(Nodes& nodes, const Shape& shape, uint64_t root, IovaRange range) {
+    if (range.first.value > shape.tree_last()) return false;
+    const auto node_at = [&](uint64_t offset) { return nodes.at(offset); };
+    return first_leaf(node_at, shape, root, shape.levels - 1, range.first.value,
+                      std::min(range.last.value, shape.tree_last()))
+        .has_value();
+}
+
 uint64_t unpublish(Nodes& nodes, const Shape& shape, uint64_t root, IovaRange range) {
     if (range.first.value > shape.tree_last()) return 0;
     range.last.value = std::min(range.last.value, shape.tree_last());
-    return clear(nodes, shape, root, shape.levels - 1, range);
+    return clear(nodes, shape, root, shape.levels - 1, range).mappings;
 }
 
 }  // namespace viommu::table

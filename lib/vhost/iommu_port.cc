@@ -61,14 +61,35 @@ void IommuPort::config_read(uint32_t offset, std::span<std::byte> out) {
     device_.read_config(offset, out);
 }
 
-void IommuPort::config_write(uint32_t offset, std::span<const std::byte> in) {
+/// After a change to the device that may have taken something from readers.
+void IommuPort::settle() noexcept {
+    if (!device_.table().dirty()) return;
+    wait_for_readers();
+    token_.reset();
+}
+
+template <class Change>
+void IommuPort::while_paused(Change change) {
     pause();
-    device_.write_config(offset, in);
-    if (device_.table().dirty()) {
-        wait_for_readers();
-        token_.reset();
-    }
+    change();
+    settle();
     resume();
+}
+
+void IommuPort::config_write(uint32_t offset, std::span<const std::byte> in) {
+    if (device_.would_change(offset, in))
+        while_paused([&] { device_.write_config(offset, in); });
+    else
+        device_.write_config(offset, in);
+}
+
+void IommuPort::features_acked(uint64_t features) {
+    acked_ = features;
+    while_paused([&] { device_.features_acked(features); });
+}
+
+void IommuPort::connected() {
+    while_paused([&] { device_.connected(); });
 }
 
 void IommuPort::memory_changed(std::shared_ptr<const virtq::MemoryMap> memory) {
@@ -90,10 +111,12 @@ void IommuPort::queue_started(const virtq::Vring& vring) {
     Queue& queue = queues_[index];
     const auto in_memory = memory_ ? virtq::from_uva(vring, *memory_) : std::nullopt;
     if (in_memory && queue.bind(space_, *in_memory, acked_)) {
-        if (index == VIRTIO_IOMMU_VQ_REQUEST && !continues(*in_memory)) {
-            device_.reset();
-            wait_for_readers();
-            token_.reset();
+        if (index == VIRTIO_IOMMU_VQ_REQUEST) {
+            if (continues(*in_memory))
+                device_.resumed();
+            else
+                device_.reset();
+            settle();
         }
         chain_.reserve(in_memory->size);
         queue.start_at_used_or(vring.base);

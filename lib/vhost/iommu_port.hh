@@ -36,7 +36,8 @@ class IommuPort final : public Handler, public poll::Pollable {
     // Handler
     uint64_t features() const override;
     uint16_t num_queues() const override { return kQueues; }
-    void features_acked(uint64_t features) override { acked_ = features; }
+    void connected() override;
+    void features_acked(uint64_t features) override;
     void config_read(uint32_t offset, std::span<std::byte> out) override;
     void config_write(uint32_t offset, std::span<const std::byte> in) override;
     void memory_changed(std::shared_ptr<const virtq::MemoryMap> memory) override;
@@ -81,6 +82,9 @@ class IommuPort final : public Handler, public poll::Pollable {
     void pause();
     void resume();
     void wait_for_readers() noexcept;
+    void settle() noexcept;
+    template <class Change>
+    void while_paused(Change change);
 
     unsigned take_requests() noexcept;
     Step execute() noexcept;

@@ -42,8 +42,8 @@ Reader::~Reader() {
     if (slot_ != kMoved) table_->readers().give_back(slot_);
 }
 
-Translation Reader::extend(Iova iova, uint64_t bytes, Access need, Gpa gpa,
-                           uint64_t have) noexcept {
+Translation Reader::extend(Iova iova, uint64_t bytes, Access need, Gpa gpa, uint64_t have,
+                           Access rights) noexcept {
     while (have < bytes) {
         const uint64_t next = iova.value + have;
         if (next < iova.value) break;  // past 2^64-1
@@ -51,10 +51,55 @@ Translation Reader::extend(Iova iova, uint64_t bytes, Access need, Gpa gpa,
         const uint64_t e = find(next, size_lg2);
         if (e == 0 || !allows(table::entry::rights(e), need)) break;
         if (table::entry::address(e) != gpa.value + have) break;
+        if ((table::entry::rights(e) & Access::kMmio) != (rights & Access::kMmio)) break;
+        rights = rights & table::entry::rights(e);
         // `next` is the first address of its leaf: the leaf before ended there.
         have += uint64_t{1} << size_lg2;
     }
-    return Translation::to(gpa, std::min(have, bytes));
+    return Translation::to(gpa, std::min(have, bytes), rights);
+}
+
+/// The identity, up to the next region that faults even in bypass mode.
+Translation Reader::bypassed(Iova iova, uint64_t bytes) const noexcept {
+    const uint64_t to_end = ~iova.value;  // bytes up to 2^64-1, less one
+    if (bytes > to_end) bytes = to_end + 1;
+    const table::RegionSlot* r = view_.regions + endpoint_->first_region;
+    for (const table::RegionSlot* end = r + endpoint_->regions; r != end; ++r) {
+        if (r->faults_in_bypass == 0 || r->last < iova.value) continue;
+        if (r->first <= iova.value) return Translation::faulted(FaultReason::kMapping);
+        bytes = std::min(bytes, r->first - iova.value);
+    }
+    return Translation::to({iova.value}, bytes);
+}
+
+std::optional<Mapping> Reader::next_mapping(Iova from) const noexcept {
+    using namespace table;
+    const Shape shape{view_.granule_lg2, view_.levels};
+    const uint64_t end = std::min(view_.input_last, shape.tree_last());
+    if (route::kind(route_) != route::kTree || from.value > end) return std::nullopt;
+    const auto node_at = [this](uint64_t offset) { return view_.node(offset); };
+    const auto at_or_above = [&](uint64_t iova) {
+        return first_leaf(node_at, shape, route::root(route_), shape.levels - 1, iova, end);
+    };
+    auto leaf = at_or_above(from.value);
+    if (!leaf) return std::nullopt;
+    // Back to where the mapping begins: its leaves stand side by side.
+    while ((leaf->entry & entry::kFirst) == 0 && leaf->first != 0) {
+        const auto before = at_or_above(leaf->first - 1);
+        if (!before || before->last != leaf->first - 1) break;
+        leaf = before;
+    }
+    Mapping mapping{{{leaf->first}, {leaf->last}},
+                    {entry::address(leaf->entry)},
+                    entry::rights(leaf->entry)};
+    while ((leaf->entry & entry::kLast) == 0 && leaf->last < end) {
+        leaf = at_or_above(leaf->last + 1);
+        if (!leaf || leaf->first != mapping.range.last.value + 1 ||
+            (leaf->entry & entry::kFirst) != 0)
+            break;
+        mapping.range.last.value = leaf->last;
+    }
+    return mapping;
 }
 
 }  // namespace viommu::xlate

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 
 #include "fault_queue.hh"
 #include "viommu_table.hh"
@@ -9,16 +10,26 @@
 namespace viommu::xlate {
 
 /// The outcome of one translation: `bytes` bytes from the asked address on lie at `gpa`, or a fault
-/// (bytes == 0). Two registers.
+/// (bytes == 0). Two registers: the rights are in the top bits of the length.
 class Translation {
   public:
-    static constexpr Translation to(Gpa gpa, uint64_t bytes) { return {gpa.value, bytes}; }
+    static constexpr unsigned kBytesBits = 61;
+    /// The longest run that one translation tells.
+    static constexpr uint64_t kMaxBytes = (uint64_t{1} << kBytesBits) - 1;
+
+    static constexpr Translation to(Gpa gpa, uint64_t bytes, Access rights = Access::kReadWrite) {
+        return {gpa.value, std::min(bytes, kMaxBytes) | uint64_t(rights) << kBytesBits};
+    }
     static constexpr Translation faulted(FaultReason why) { return {uint64_t(why), 0}; }
 
-    explicit constexpr operator bool() const { return bytes_ != 0; }
+    explicit constexpr operator bool() const { return bytes() != 0; }
     constexpr Gpa gpa() const { return {word_}; }
-    /// Contiguous in guest-physical memory, at most what was asked for.
-    constexpr uint64_t bytes() const { return bytes_; }
+    /// Contiguous in guest-physical memory, at most what was asked for and kMaxBytes.
+    constexpr uint64_t bytes() const { return bytes_ & kMaxBytes; }
+    /// What all of the run allows, asked for or not. With kMmio the guest mapped device registers,
+    /// e.g. an MSI doorbell: a run is all such or all memory. In bypass mode: kReadWrite.
+    constexpr Access rights() const { return Access(bytes_ >> kBytesBits); }
+    constexpr bool is_mmio() const { return allows(rights(), Access::kMmio); }
     /// Only when there is no translation.
     constexpr FaultReason fault() const { return FaultReason(word_); }
 
@@ -26,6 +37,15 @@ class Translation {
     constexpr Translation(uint64_t word, uint64_t bytes) : word_(word), bytes_(bytes) {}
     uint64_t word_;
     uint64_t bytes_;
+};
+
+/// What one MAP request mapped.
+struct Mapping {
+    IovaRange range;
+    Gpa gpa;
+    Access rights;  ///< kMmio: device registers
+
+    constexpr bool operator==(const Mapping&) const = default;
 };
 
 /// One thread's view of one endpoint. See viommu_xlate.hh for the contract.
@@ -53,12 +73,22 @@ class Reader {
     uint64_t generation() const noexcept { return generation_; }
 
     /// The longest run, at most `bytes`, that begins at `iova`, is contiguous in guest-physical
-    /// memory and allows `need` throughout. It crosses mappings that continue one another.
+    /// memory and allows `need` throughout. It crosses mappings that continue one another, but not
+    /// from memory to device registers or back.
     ///
     /// Threads: the owner, inside a section
     /// Errors:  a Translation that is false when the first byte cannot be accessed, or `bytes` is 0
     ///          (then fault() means nothing)
     Translation translate(Iova iova, uint64_t bytes, Access need) noexcept;
+
+    /// The first mapping that lies at `from` or above, or around it; nothing when there is none, or
+    /// the endpoint is attached to no domain that has mappings. To go through all of them, go on at
+    /// the end of each, plus 1, in the same section. For mirrors of a domain, and to find doorbells;
+    /// not for packets.
+    ///
+    /// Threads: the owner, inside a section. While the writer maps and unmaps, a mapping that is
+    ///          just coming or going may be found in part.
+    std::optional<Mapping> next_mapping(Iova from) const noexcept;
 
     /// Tell the guest about a fault, by its event queue. Counted as lost when the queue is full.
     void report(Iova iova, Access access, FaultReason why) noexcept {
@@ -72,7 +102,9 @@ class Reader {
     static constexpr uint64_t kNoTag = ~uint64_t{0};
 
     Reader(table::Table&, FaultQueue&, EndpointId, const table::EndpointSlot*, unsigned slot);
-    Translation extend(Iova iova, uint64_t bytes, Access need, Gpa gpa, uint64_t have) noexcept;
+    Translation extend(Iova iova, uint64_t bytes, Access need, Gpa gpa, uint64_t have,
+                       Access rights) noexcept;
+    Translation bypassed(Iova iova, uint64_t bytes) const noexcept;
     /// The leaf entry that covers `iova` and its size as a power of two, or 0.
     uint64_t find(uint64_t iova, unsigned& size_lg2) noexcept;
 
@@ -121,8 +153,7 @@ inline Translation Reader::translate(Iova iova, uint64_t bytes, Access need) noe
     if (table::route::kind(route_) != table::route::kTree) [[unlikely]] {
         if (table::route::kind(route_) != table::route::kBypass)
             return Translation::faulted(FaultReason::kDomain);
-        const uint64_t to_end = ~iova.value;  // bytes up to 2^64-1, less one
-        return Translation::to({iova.value}, bytes <= to_end ? bytes : to_end + 1);
+        return bypassed(iova, bytes);
     }
     unsigned size_lg2;
     const uint64_t e = find(iova.value, size_lg2);
@@ -131,9 +162,10 @@ inline Translation Reader::translate(Iova iova, uint64_t bytes, Access need) noe
     const uint64_t offset = iova.value & ((uint64_t{1} << size_lg2) - 1);
     const uint64_t have = (uint64_t{1} << size_lg2) - offset;
     const Gpa gpa{table::entry::address(e) + offset};
+    const Access rights = table::entry::rights(e);
     if (bytes <= have) [[likely]]
-        return Translation::to(gpa, bytes);
-    return extend(iova, bytes, need, gpa, have);
+        return Translation::to(gpa, bytes, rights);
+    return extend(iova, bytes, need, gpa, have, rights);
 }
 
 }  // namespace viommu::xlate
