@@ -12,6 +12,7 @@
 #include <cstring>
 #include <memory>
 
+#include "config_regions.hh"
 #include "config_rules.hh"
 #include "toml_section.hh"
 #include "units.hh"
@@ -19,8 +20,6 @@
 namespace viommu::app {
 namespace {
 
-constexpr IovaRange kMsiDoorbell{{0xfee00000}, {0xfeefffff}};  // x86: where MSIs are written to
-constexpr uint64_t kMaxAddress = ~uint64_t{0};
 constexpr size_t kMaxSocketPath = sizeof(sockaddr_un::sun_path) - 1;
 constexpr unsigned kMaxLcore = 127;  // RTE_MAX_LCORE - 1 in every distribution's DPDK
 constexpr unsigned kDefaultLcore = 1;
@@ -91,32 +90,6 @@ void read_page_sizes(const Section& s, device::Config& device) {
         device.page_size_mask = mask;
 }
 
-/// A table { first = , last = } of addresses. The message of a problem stands at the table's key.
-std::optional<IovaRange> read_address_range(const Section& owner, const Section& range,
-                                            std::string_view key, uint64_t granule) {
-    const bool both = range.has("first") && range.has("last");
-    if (!range.has("first")) range.missing("first", "0x1000000");
-    if (!range.has("last")) range.missing("last", "0x3fffffff");
-    const auto first = range.number("first", 0, kMaxAddress, "0x1000000");
-    const auto last = range.number("last", 0, kMaxAddress, "0x3fffffff");
-    if (!both || !first || !last) return std::nullopt;
-    const auto bounds = IovaRange::from_bounds({*first}, {*last});
-    if (!bounds) {
-        owner.problem(key, fmt::format("is reversed: first {:#x} is above last {:#x}; swap them",
-                                       *first, *last));
-        return std::nullopt;
-    }
-    if (*first % granule != 0 || (*last + 1) % granule != 0) {
-        owner.problem(key,
-                      fmt::format("is not aligned to the smallest page, {}; the first address "
-                                  "must be a multiple of it and the last one short of a "
-                                  "multiple, e.g. first = {:#x}, last = {:#x}",
-                                  format_size(granule), *first & -granule, *last | (granule - 1)));
-        return std::nullopt;
-    }
-    return bounds;
-}
-
 void read_input_range(const Section& s, device::Config& device, uint64_t granule) {
     constexpr std::string_view kExample = "{ first = 0x1000000, last = 0x3fffffff }";
     const auto range = s.table("input_range", kExample);
@@ -139,57 +112,13 @@ void read_domain_range(const Section& s, device::Config& device) {
                                               device.domain_first, device.domain_last));
 }
 
-using Region = device::ReservedRegion;
-
-std::optional<Region> read_reserved_region(const Section& owner, const Section& s,
-                                           uint64_t granule) {
-    s.check_keys({"first", "last", "type"});
-    Region region;
-    const auto type = s.string("type", "\"reserved\"").value_or("reserved");
-    if (type == "msi")
-        region.type = Region::Type::kMsi;
-    else if (type != "reserved")
-        s.problem("type", "is no type of region; write type = \"reserved\" or type = \"msi\"");
-    const auto range = read_address_range(owner, s, "reserved", granule);
-    if (!range) return std::nullopt;
-    region.range = *range;
-    return region;
-}
-
-void read_reserved(const Section& s, device::Config& device, uint64_t granule) {
-    const bool msi = s.boolean("msi").value_or(true);
-    if (msi) device.reserved.push_back({kMsiDoorbell, Region::Type::kMsi});
-    const auto regions =
-        s.tables("reserved",
-                 "reserved = [ { first = 0xc0000000, last = 0xfebfffff, type = \"reserved\" } ]");
-    for (const Section& r : regions) {
-        const auto region = read_reserved_region(s, r, granule);
-        if (!region) continue;
-        for (const Region& other : device.reserved) {
-            if (!region->range.overlaps(other.range)) continue;
-            const bool default_msi = msi && &other == &device.reserved.front();
-            s.problem("reserved", fmt::format("{} overlaps {}{}; make them disjoint{}",
-                                              region->range, other.range,
-                                              default_msi ? ", the MSI region that 'msi' adds" : "",
-                                              default_msi ? ", or write msi = false" : ""));
-        }
-        const auto same_type = [&](const Region& r) { return r.type == region->type; };
-        if (region->type == Region::Type::kMsi &&
-            std::any_of(device.reserved.begin(), device.reserved.end(), same_type))
-            s.problem(
-                "reserved",
-                fmt::format("{} is a second region of type msi{}; a guest can have one",
-                            region->range, msi ? " (write msi = false to drop the first)" : ""));
-        if (region->type == Region::Type::kReserved && !region->range.overlaps(device.input_range))
-            s.problem("reserved", fmt::format("{} is outside input_range {}, where nothing can be "
-                                              "mapped anyway; leave it out",
-                                              region->range, device.input_range));
-        if (region->range.contains(device.input_range))
-            s.problem("reserved", fmt::format("{} covers all of input_range {}, so that nothing "
-                                              "could be mapped; make it smaller",
-                                              region->range, device.input_range));
-        device.reserved.push_back(*region);
-    }
+void read_bypass(const Section& s, device::Config& device) {
+    device.bypass = s.boolean("bypass").value_or(device.bypass);
+    device.legacy_bypass = s.boolean("legacy_bypass").value_or(false);
+    if (device.legacy_bypass && s.has("bypass"))
+        s.problem("bypass",
+                  "has no effect with legacy_bypass = true, where the driver decides by accepting "
+                  "the feature bit; leave one of the two out");
 }
 
 void read_quotas(const Section& s, device::Config& device) {
@@ -245,7 +174,8 @@ MacAddress read_mac(const Section& s, const std::string& default_name) {
 }
 
 Net read_net(const Section& s, const Guest& guest, Rules& rules) {
-    s.check_keys({"name", "socket", "endpoint", "mac", "mtu", "ring_addresses", "peer", "lcore"});
+    s.check_keys({"name", "socket", "endpoint", "mac", "mtu", "ring_addresses", "peer", "lcore",
+                  "reserved"});
     Net net;
     net.name = read_name(s, "\"net0\"");
     net.socket = read_socket(s, "\"/run/dpdk-viommu/vm0/net0.sock\"");
@@ -268,15 +198,17 @@ Net read_net(const Section& s, const Guest& guest, Rules& rules) {
     return net;
 }
 
-void read_endpoints(const Section& s, Guest& guest, Rules& rules) {
+void read_endpoints(const Section& s, Guest& guest, Rules& rules, uint64_t granule) {
     const std::string what = fmt::format("endpoint of guest '{}'", guest.name);
     const auto add = [&](const Section& from, std::string_view key, std::optional<EndpointId> id) {
         if (!id) return;
         rules.claim(what, format_bdf(*id), from.place(key));
         guest.device.endpoints.push_back(*id);
+        if (auto own = read_own_regions(from, guest.device, granule); !own.empty())
+            guest.device.endpoint_reserved.try_emplace(*id, std::move(own));
     };
     for (const Section& e : s.tables("endpoint", "[[guest.endpoint]] id = \"0000:00:05.0\"")) {
-        e.check_keys({"id"});
+        e.check_keys({"id", "reserved"});
         add(e, "id", read_endpoint(e, "id"));
     }
     for (const Section& n : s.tables("net", "[[guest.net]] name = \"net0\"")) {
@@ -293,8 +225,8 @@ void read_endpoints(const Section& s, Guest& guest, Rules& rules) {
 
 Guest read_guest(const Section& s, Rules& rules) {
     s.check_keys({"name", "socket", "lcore", "page_sizes", "input_range", "domain_range", "bypass",
-                  "msi", "reserved", "max_domains", "max_mappings", "arena", "faults_per_second",
-                  "endpoint", "net"});
+                  "legacy_bypass", "msi", "reserved", "max_domains", "max_mappings", "arena",
+                  "faults_per_second", "endpoint", "net"});
     Guest guest;
     guest.name = read_name(s, "\"vm0\"");
     guest.socket = read_socket(s, "\"/run/dpdk-viommu/vm0/iommu.sock\"");
@@ -305,10 +237,10 @@ Guest read_guest(const Section& s, Rules& rules) {
     const uint64_t granule = guest.device.page_size_mask & -guest.device.page_size_mask;
     read_input_range(s, guest.device, granule);
     read_domain_range(s, guest.device);
-    guest.device.bypass = s.boolean("bypass").value_or(guest.device.bypass);
-    read_reserved(s, guest.device, granule);
+    read_bypass(s, guest.device);
+    read_common_regions(s, guest.device, granule);
     read_quotas(s, guest.device);
-    read_endpoints(s, guest, rules);
+    read_endpoints(s, guest, rules, granule);
     return guest;
 }
 

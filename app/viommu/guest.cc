@@ -5,6 +5,8 @@
 
 #include <filesystem>
 
+#include "units.hh"
+
 namespace viommu::app {
 
 Result<void> make_directories(const std::string& socket) {
@@ -55,14 +57,24 @@ void GuestIommu::add_counters(Counters& out, uint64_t faults_lost) {
 }
 
 std::optional<std::string> GuestIommu::quota_warning() {
-    const uint64_t refusals = device_->stats().status[size_t(Status::kNoMem)].was();
-    const uint64_t fresh = refusals - std::exchange(refusals_told_, refusals);
-    if (fresh == 0) return std::nullopt;
+    const device::Config& config = guest_.device;
+    const std::string keys[] = {fmt::format("max_domains ({})", config.max_domains),
+                                fmt::format("max_mappings ({})", config.max_mappings),
+                                fmt::format("arena ({})", format_size(config.arena_bytes))};
+    uint64_t refusals = 0;
+    std::vector<std::string> reached;
+    for (size_t q = 0; q < told_.size(); q++) {
+        const uint64_t now = device_->stats().exhausted[q].was();
+        const uint64_t fresh = now - std::exchange(told_[q], now);
+        if (fresh == 0) continue;
+        refusals += fresh;
+        reached.push_back(fmt::format("{}, reached {} times", keys[q], fresh));
+    }
+    if (reached.empty()) return std::nullopt;
     return fmt::format(
-        "guest {}: {} requests were answered NOMEM; raise max_domains ({}), max_mappings ({}) or "
-        "arena ({} bytes), for a guest's driver may ignore that and lose packets",
-        guest_.name, fresh, guest_.device.max_domains, guest_.device.max_mappings,
-        guest_.device.arena_bytes);
+        "guest {}: {} requests were answered NOMEM; raise {}: a guest's driver may ignore that "
+        "answer and lose packets",
+        guest_.name, refusals, fmt::join(reached, "; "));
 }
 
 }  // namespace viommu::app

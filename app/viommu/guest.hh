@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,8 +31,9 @@ class GuestIommu {
     /// `faults_lost`: by the readers of this guest.
     void add_counters(Counters& out, uint64_t faults_lost);
 
-    /// A text for the operator when requests were answered NOMEM since the last call: the guest's
-    /// driver may ignore that status (Linux does for MAPs that it sends without waiting).
+    /// A text for the operator when requests were answered NOMEM since the last call: which quota,
+    /// its value and the key to raise. The guest's driver may ignore that status (Linux does for
+    /// MAPs that it sends without waiting).
     std::optional<std::string> quota_warning();
 
   private:
@@ -41,7 +43,7 @@ class GuestIommu {
     vhost::IommuPort port_;
     std::unique_ptr<vhost::Socket> socket_;
     uint64_t refused_connections_ = 0;  // of a socket that was closed
-    uint64_t refusals_told_ = 0;
+    std::array<uint64_t, 3> told_{};            // of Stats::exhausted
 };
 
 /// Create the directories that lead to `socket`, for this user only. Those that are there stay as

@@ -70,16 +70,24 @@ const char* ring_name(net::RingAddresses rings) {
                                                : "auto";
 }
 
+std::string region_text(const device::ReservedRegion& region) {
+    return fmt::format("{} {}", region.range,
+                       region.type == device::ReservedRegion::Type::kMsi ? "msi" : "reserved");
+}
+
 void describe_device(Lines& lines, const device::Config& device) {
     lines.put(2, "page sizes", format_page_sizes(device.page_size_mask));
     lines.put(2, "input range", fmt::format("{}", device.input_range));
     lines.put(2, "domain range", fmt::format("[{}, {}]", device.domain_first, device.domain_last));
-    lines.put(2, "bypass", device.bypass ? "on" : "off");
-    for (const auto& region : device.reserved)
-        lines.put(
-            2, "reserved",
-            fmt::format("{} {}", region.range,
-                        region.type == device::ReservedRegion::Type::kMsi ? "msi" : "reserved"));
+    lines.put(2, "bypass",
+              device.legacy_bypass ? "when the driver accepts it"
+              : device.bypass      ? "on"
+                                   : "off");
+    for (const auto& region : device.reserved) lines.put(2, "reserved", region_text(region));
+    for (const auto& [endpoint, regions] : device.endpoint_reserved)
+        for (const auto& region : regions)
+            lines.put(2, "reserved",
+                      fmt::format("{} for {}", region_text(region), format_bdf(endpoint)));
     lines.put(2, "quotas",
               fmt::format("{} domains, {} mappings, arena {}", device.max_domains,
                           device.max_mappings, format_size(device.arena_bytes)));
@@ -142,6 +150,9 @@ void add_device(Counters& out, const std::string& guest, const device::Device::S
     out.add(prefix, "requests.unreadable", stats.unreadable.was());
     for (size_t s = 0; s < stats.status.size(); s++)
         out.add(prefix, "status." + lower(to_string(Status(s))), stats.status[s].was());
+    constexpr std::string_view kQuotas[] = {"domains", "mappings", "arena"};  // table::Quota
+    for (size_t q = 0; q < stats.exhausted.size(); q++)
+        out.add(prefix, fmt::format("quota.{}", kQuotas[q]), stats.exhausted[q].was());
     out.add(prefix, "faults.reported", stats.faults_reported.was());
     out.add(prefix, "faults.dropped_no_buffer", stats.faults_dropped_no_buffer.was());
     out.add(prefix, "faults.dropped_rate", stats.faults_dropped_rate.was());

@@ -27,7 +27,7 @@ class Counters {
     std::string text_;
 };
 
-/// guest.<name>.requests, .status, .faults, .table
+/// guest.<name>.requests, .status, .quota, .faults, .table
 void add_device(Counters& out, const std::string& guest, const device::Device::Stats& stats,
                 uint64_t faults_lost, const table::Table::Usage& usage);
 /// lcore.<id>

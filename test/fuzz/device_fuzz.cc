@@ -42,6 +42,7 @@ device::Config config_of(Input& in) {
     c.endpoints.assign(std::begin(kEndpoints), std::end(kEndpoints));
     c.reserved = {{{{0xfee00000}, {0xfeefffff}}, device::ReservedRegion::Type::kMsi},
                   {{{0x2000000}, {0x200ffff}}, device::ReservedRegion::Type::kReserved}};
+    c.endpoint_reserved[0x10] = {{{{0x40000000}, {0x4000ffff}}}};
     c.max_domains = s.max_domains;
     c.max_mappings = s.max_mappings;
     c.arena_bytes = s.arena_bytes;

@@ -36,7 +36,12 @@ struct DeviceOracle {
 
     explicit DeviceOracle(const device::Config& c)
         : config(c), table{c.page_size_mask & -c.page_size_mask, c.input_range, c.bypass, {}, {}} {
-        for (const EndpointId e : c.endpoints) table.endpoints[e] = std::nullopt;
+        for (const EndpointId e : c.endpoints) {
+            table.endpoints[e] = std::nullopt;
+            for (const device::ReservedRegion& r : regions(e))
+                table.reserved[e].push_back(
+                    {r.range, r.type == device::ReservedRegion::Type::kReserved});
+        }
     }
 
     uint64_t mappings() const {
@@ -50,10 +55,17 @@ struct DeviceOracle {
         return n;
     }
 
-    /// 5.13.6.7; every endpoint has the same reserved regions.
-    Bytes properties(EndpointId) const {
+    /// Those of all endpoints, then its own.
+    std::vector<device::ReservedRegion> regions(EndpointId e) const {
+        auto all = config.reserved;
+        if (const auto own = config.endpoint_reserved.find(e); own != config.endpoint_reserved.end())
+            all.insert(all.end(), own->second.begin(), own->second.end());
+        return all;
+    }
+    /// 5.13.6.7
+    Bytes properties(EndpointId e) const {
         Bytes out;
-        for (const device::ReservedRegion& r : config.reserved) {
+        for (const device::ReservedRegion& r : regions(e)) {
             append(out, 1, 2);   // RESV_MEM
             append(out, 20, 2);  // bytes that follow
             append(out, r.type == device::ReservedRegion::Type::kMsi, 1);
@@ -64,7 +76,12 @@ struct DeviceOracle {
         out.resize(probe_size());
         return out;
     }
-    size_t probe_size() const { return config.reserved.size() * 24 + 4; }
+    /// Room for the endpoint that has most.
+    size_t probe_size() const {
+        size_t most = 0;
+        for (const EndpointId e : config.endpoints) most = std::max(most, regions(e).size());
+        return most * 24 + 4;
+    }
 
     /// 5.13.4
     Bytes config_space() const {
@@ -143,9 +160,6 @@ struct DeviceOracle {
         const uint64_t flags = number(r, 32, 4);
         if (flags > 7) return Status::kInval;
         if (last < first) return Status::kRange;
-        for (const device::ReservedRegion& region : config.reserved)
-            if (first <= region.range.last.value && region.range.first.value <= last)
-                return Status::kInval;
         const uint64_t before = mappings();
         const Status s = table.map(domain, first, last, gpa, Access(flags));
         if (s != Status::kOk) return s;

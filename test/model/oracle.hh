@@ -30,7 +30,14 @@ struct Oracle {
     bool bypass = false;
     std::map<DomainId, Domain> domains;
     std::map<EndpointId, std::optional<DomainId>> endpoints;
+    std::map<EndpointId, std::vector<table::Reserved>> reserved{};
 
+    /// A region of `e` touches [first, last].
+    bool reserves(EndpointId e, uint64_t first, uint64_t last) {
+        for (const auto& r : reserved[e])
+            if (r.range.first.value <= last && first <= r.range.last.value) return true;
+        return false;
+    }
     void drop_if_empty(DomainId id) {
         for (const auto& [e, d] : endpoints)
             if (d == id) return;
@@ -39,6 +46,9 @@ struct Oracle {
     Status attach(EndpointId e, DomainId id, bool as_bypass) {
         if (!endpoints.count(e)) return Status::kNoEnt;
         if (domains.count(id) && domains[id].bypass != as_bypass) return Status::kInval;
+        if (domains.count(id) && endpoints[e] != id)
+            for (const auto& m : domains[id].mappings)
+                if (reserves(e, m.first, m.last)) return Status::kUnsupp;
         if (!domains.count(id)) domains[id] = {as_bypass, {}};
         const auto old = endpoints[e];
         endpoints[e] = id;
@@ -59,6 +69,8 @@ struct Oracle {
         if (first % granule || (last + 1) % granule || gpa % granule) return Status::kRange;
         if (first < input.first.value || last > input.last.value) return Status::kRange;
         if (gpa + (last - first) < gpa) return Status::kRange;
+        for (const auto& [e, attached] : endpoints)
+            if (attached == id && reserves(e, first, last)) return Status::kInval;
         for (const auto& m : d.mappings)
             if (m.first <= last && first <= m.last) return Status::kInval;
         d.mappings.push_back({first, last, gpa, rights});
@@ -89,15 +101,28 @@ struct Oracle {
                                             Access need) const {
         const auto& id = endpoints.at(e);
         if (!id && !bypass) return {uint64_t(FaultReason::kDomain), 0};
-        if (!id || domains.at(*id).bypass) return {iova, bytes};
+        if (!id || domains.at(*id).bypass) {
+            const auto regions = reserved.find(e);
+            if (regions == reserved.end()) return {iova, bytes};
+            for (const auto& r : regions->second) {
+                if (!r.faults_in_bypass || r.range.last.value < iova) continue;
+                if (r.range.first.value <= iova) return {uint64_t(FaultReason::kMapping), 0};
+                bytes = std::min(bytes, r.range.first.value - iova);
+            }
+            return {iova, bytes};
+        }
         uint64_t gpa = 0;
         uint64_t have = 0;
+        bool mmio = false;
         while (have < bytes) {
             const Mapping* m = covering(domains.at(*id), iova + have);
             if (m == nullptr || !allows(m->rights, need)) break;
             const uint64_t here = m->gpa + (iova + have - m->first);
             if (have == 0) gpa = here;
             if (here != gpa + have) break;
+            // Memory and device registers are never one run.
+            if (have != 0 && mmio != ((m->rights & Access::kMmio) != Access::kNone)) break;
+            mmio = (m->rights & Access::kMmio) != Access::kNone;
             have += std::min(bytes - have, m->last - (iova + have) + 1);
         }
         if (have == 0) return {uint64_t(FaultReason::kMapping), 0};

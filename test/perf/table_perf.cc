@@ -112,6 +112,23 @@ void map_unmap(benchmark::State& state) {
     }
 }
 
+/// One UNMAP of everything, of mappings that have a path of nodes each.
+void unmap_all(benchmark::State& state) {
+    const auto mappings = uint64_t(state.range(0));
+    Setup setup(1);
+    for (auto _ : state) {
+        state.PauseTiming();
+        for (uint64_t i = 1; i <= mappings; ++i)
+            if (setup.table->map(1, *IovaRange::from_length({i << 34}, kPage), {0},
+                                 Access::kRead) != Status::kOk)
+                state.SkipWithError("not mapped");
+        state.ResumeTiming();
+        setup.table->unmap(1, {{0}, {(uint64_t{1} << 48) - 1}});
+        while (!setup.table->grace_over(setup.table->start_grace())) {
+        }
+    }
+}
+
 void BM_translate_hot(benchmark::State& s) { translate(s, true); }
 void BM_translate_random(benchmark::State& s) { translate(s, false); }
 void BM_mutex_map_hot(benchmark::State& s) { mutex_map(s, true); }
@@ -123,6 +140,7 @@ BENCHMARK(BM_translate_random)->Arg(1 << 12)->Arg(1 << 20);
 BENCHMARK(BM_mutex_map_random)->Arg(1 << 12)->Arg(1 << 20);
 BENCHMARK(section)->Name("BM_section");
 BENCHMARK(map_unmap)->Name("BM_map_unmap")->Arg(64)->Arg(1 << 20);
+BENCHMARK(unmap_all)->Name("BM_unmap_all")->Arg(16)->Arg(5000)->Iterations(20);
 
 }  // namespace
 }  // namespace viommu

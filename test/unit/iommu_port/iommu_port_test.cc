@@ -247,6 +247,7 @@ TEST_F(IommuPortTest, fresh_ring_after_65536_requests_is_a_reset_too) {
     EXPECT_EQ(device->stats().resets.was(), 2u);
 }
 
+// 5.13.6-D2
 TEST_F(IommuPortTest, unreadable_request_goes_back_with_length_0) {
     virtio_iommu_req_attach r{};
     r.head.type = 0x77;
@@ -283,6 +284,7 @@ TEST_F(IommuPortTest, ring_outside_guest_memory_is_not_started) {
     EXPECT_TRUE(answers().empty());
 }
 
+// 5.13.6.9-N2
 TEST_F(IommuPortTest, fault_waits_for_a_buffer_and_arrives) {
     access(0x1234, Access::kWrite);
     poll_until_answered();
@@ -305,6 +307,7 @@ TEST_F(IommuPortTest, fault_waits_for_a_buffer_and_arrives) {
     EXPECT_EQ(device->stats().faults_reported.was(), 1u);
 }
 
+// 5.13.6.9-N2, 5.13.6.9-D5, v0.5-1
 TEST_F(IommuPortTest, fault_without_room_or_queue_is_dropped_and_counted) {
     const guest::Segment small{buffer.bus, 23};
     ASSERT_TRUE(events().add({}, {&small, 1}, 0));
@@ -327,6 +330,43 @@ TEST_F(IommuPortTest, bypass_written_to_config_is_in_force_when_the_write_return
     attach(0);
     poll_until_answered();
     EXPECT_EQ(answers().size(), 1u) << "the queue goes on";
+}
+
+// 5.13.4-D4
+TEST_F(IommuPortTest, bypass_is_initial_for_a_new_frontend_and_kept_for_one_that_resumes) {
+    const std::byte one{1};
+    port->config_write(offsetof(virtio_iommu_config, bypass), {&one, 1});
+    attach(0);
+    poll_until_answered();
+    stop(VIRTIO_IOMMU_VQ_REQUEST);
+    port->connected();
+    EXPECT_FALSE(device->table().bypass());
+    start(VIRTIO_IOMMU_VQ_REQUEST);
+    EXPECT_TRUE(device->table().bypass()) << "the same VM goes on";
+    stop(VIRTIO_IOMMU_VQ_REQUEST);
+    port->connected();
+    new_rings();
+    start(VIRTIO_IOMMU_VQ_REQUEST);
+    EXPECT_FALSE(device->table().bypass()) << "another one began";
+}
+
+TEST_F(IommuPortTest, config_write_that_changes_nothing_does_not_stop_the_port) {
+    attach(0);
+    map_page(1, 5);
+    poll_until_answered();
+    answers();
+    reader->enter();
+    unmap_page(2, 5);
+    poll_until_answered();
+    EXPECT_TRUE(answers().empty()) << "the reader is waited for";
+    const std::byte zero{0}, two{2};
+    // Stopping the port would wait for the reader, too, and these would never return.
+    port->config_write(offsetof(virtio_iommu_config, bypass), {&zero, 1});
+    port->config_write(offsetof(virtio_iommu_config, bypass), {&two, 1});
+    port->config_write(0, {&two, 1});
+    reader->leave();
+    poll_until_answered();
+    EXPECT_EQ(answers(), (Answers{{2, 4}}));
 }
 
 TEST_F(IommuPortTest, arm_refuses_sleep_while_there_is_work) {

@@ -90,6 +90,99 @@ TEST_F(TableTest, unmap_of_the_whole_space_removes_every_mapping) {
     EXPECT_EQ(table->usage().nodes_used, 1u);  // the root
 }
 
+TEST_F(TableTest, unmap_unlinks_what_it_covers_whole_however_much_that_is) {
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    for (uint64_t i = 0; i < 400; ++i) ASSERT_EQ(map(i * kGiant + kPage, kPage), Status::kOk);
+    wait();
+    EXPECT_EQ(table->usage().nodes_used, 1u + 1 + 2 * 400);
+    EXPECT_EQ(table->unmap(1, {{0}, {(uint64_t{1} << 48) - 1}}), Status::kOk);
+    EXPECT_EQ(table->usage().mappings, 0u);
+    EXPECT_EQ(table->usage().trees_waiting, 1u) << "one subtree below the root";
+    EXPECT_EQ(table->usage().nodes_used, 1u + 1 + 2 * 400) << "readers may be in it";
+    wait();
+    EXPECT_EQ(table->usage().nodes_used, 1u);
+}
+
+TEST_F(TableTest, unmap_of_a_part_unlinks_the_subtrees_in_it) {
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    for (uint64_t i = 0; i < 40; ++i)
+        for (uint64_t j = 0; j < 3; ++j)
+            ASSERT_EQ(map(i * kGiant + j * kHuge, kPage), Status::kOk);
+    EXPECT_EQ(unmap(10 * kGiant + kHuge, 20 * kGiant), Status::kOk);
+    EXPECT_EQ(table->usage().mappings, 120u - 60);
+    EXPECT_EQ(table->usage().trees_waiting, 2u + 19 + 1);
+    EXPECT_EQ(table->self_check(), "");
+    EXPECT_EQ(unmap(0, kGiant), Status::kOk);
+    EXPECT_EQ(table->usage().mappings, 57u);
+}
+
+TEST_F(TableTest, freed_subtrees_are_used_again_to_the_last_node) {
+    table = make({.max_endpoints = 2, .max_domains = 2, .arena_bytes = 100 * kPage});
+    const auto fill = [&] {
+        uint64_t n = 0;
+        while (map(n * 3 * kGiant + kHuge, kHuge + kPage) == Status::kOk) ++n;
+        EXPECT_EQ(table->self_check(), "");
+        return n;
+    };
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    const uint64_t first = fill();
+    EXPECT_GT(first, 20u);
+    const uint64_t nodes_free = table->usage().nodes_free;
+    ASSERT_EQ(table->unmap(1, {{0}, {~uint64_t{0}}}), Status::kOk);
+    wait();
+    EXPECT_EQ(fill(), first);
+    EXPECT_EQ(table->usage().nodes_free, nodes_free);
+    ASSERT_EQ(table->detach(8, 1), Status::kOk);  // the whole tree at once
+    wait();
+    EXPECT_EQ(table->usage().nodes_used, 0u);
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    EXPECT_EQ(fill(), first);
+}
+
+TEST_F(TableTest, exhausted_names_the_quota) {
+    table = make({.max_domains = 1, .max_mappings = 1});
+    ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
+    ASSERT_EQ(map(0, kPage), Status::kOk);
+    EXPECT_EQ(map(kPage, kPage), Status::kNoMem);
+    EXPECT_EQ(table->exhausted(), Quota::kMappings);
+    EXPECT_EQ(table->attach(16, 2, false), Status::kNoMem);
+    EXPECT_EQ(table->exhausted(), Quota::kDomains);
+}
+
+TEST_F(TableTest, reserved_regions_hold_while_their_endpoint_is_attached) {
+    table = make();
+    const Reserved a[] = {{range(kHuge, kPage), true}};
+    const Reserved b[] = {{range(3 * kHuge, kHuge), false}, {range(kGiant, kPage), true}};
+    ASSERT_TRUE(table->add_endpoint(24, a));
+    ASSERT_TRUE(table->add_endpoint(32, b));
+    ASSERT_TRUE(table->add_endpoint(40, b));
+    ASSERT_EQ(table->attach(24, 1, false), Status::kOk);
+    EXPECT_EQ(map(kHuge, kPage), Status::kInval);
+    EXPECT_EQ(map(3 * kHuge, kHuge), Status::kOk);
+    EXPECT_EQ(table->attach(32, 1, false), Status::kUnsupp);
+    ASSERT_EQ(unmap(3 * kHuge, kHuge), Status::kOk);
+    EXPECT_EQ(table->attach(32, 1, false), Status::kOk);
+    EXPECT_EQ(table->attach(40, 1, false), Status::kOk);
+    EXPECT_EQ(map(3 * kHuge + kPage, kPage), Status::kInval);
+    ASSERT_EQ(table->detach(32, 1), Status::kOk);
+    EXPECT_EQ(map(3 * kHuge + kPage, kPage), Status::kInval) << "40 has the same";
+    ASSERT_EQ(table->detach(40, 1), Status::kOk);
+    EXPECT_EQ(map(3 * kHuge + kPage, kPage), Status::kOk);
+    EXPECT_EQ(map(kHuge, kPage), Status::kInval);
+}
+
+TEST_F(TableTest, reserved_regions_beyond_the_table_are_refused_and_equal_ones_kept_once) {
+    table = make({.max_regions = 2});
+    const Reserved two[] = {{range(0, kPage), true}, {range(kHuge, kPage), true}};
+    const Reserved other[] = {{range(kHuge, kPage), false}};
+    EXPECT_TRUE(table->add_endpoint(24, two));
+    EXPECT_TRUE(table->add_endpoint(32, two));
+    const auto added = table->add_endpoint(40, other);
+    ASSERT_FALSE(added);
+    EXPECT_NE(added.error().message.find("room for 2"), std::string::npos) << added.error().message;
+    EXPECT_FALSE(table->has_endpoint(40));
+}
+
 TEST_F(TableTest, large_mappings_use_large_leaves) {
     ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
     ASSERT_EQ(map(0, uint64_t{512} * kGiant), Status::kOk);

@@ -282,6 +282,39 @@ TEST(Config, reserved_region_without_effect_is_refused) {
                    {"vm.toml:7:", "covers all of input_range", "smaller"});
 }
 
+TEST(Config, reserved_regions_of_an_endpoint_are_its_own) {
+    const auto parsed = parse(
+        "[[guest]]\nname = \"a\"\nsocket = \"/a\"\n"
+        "endpoint = [ { id = \"00:05.0\", reserved = [ { first = 0x2000000, last = 0x2000fff } ] } ]\n" +
+        net_with("reserved = [ { first = 0x2000000, last = 0x2001fff },\n"
+                 "             { first = 0x3000000, last = 0x3000fff } ]"));
+    ASSERT_TRUE(parsed.has_value()) << joined(parsed.error());
+    const device::Config& device = parsed->guests[0].device;
+    EXPECT_EQ(device.reserved.size(), 1u) << "the MSI doorbell";
+    ASSERT_EQ(device.endpoint_reserved.size(), 2u);
+    ASSERT_EQ(device.endpoint_reserved.at(0x28).size(), 1u);
+    EXPECT_EQ(device.endpoint_reserved.at(0x28)[0].range, (IovaRange{{0x2000000}, {0x2000fff}}));
+    ASSERT_EQ(device.endpoint_reserved.at(0x20).size(), 2u);
+    EXPECT_TRUE(device::Device::create(device).has_value());
+}
+
+TEST(Config, reserved_region_of_an_endpoint_that_meets_a_common_one_is_refused) {
+    expect_problem(guest_with("reserved = [ { first = 0x2000000, last = 0x2000fff } ]") +
+                       net_with("reserved = [ { first = 0x2000000, last = 0x2001fff } ]"),
+                   {"vm.toml:12: guest.vm0.net.net0.reserved", "overlaps [0x2000000, 0x2000fff]"});
+    expect_problem(guest_with("") + net_with("reserved = [ { first = 0x8000000, last = 0x8000fff, "
+                                             "type = \"msi\" } ]"),
+                   {"second region of type msi", "msi = false"});
+}
+
+TEST(Config, legacy_bypass_and_bypass_are_refused_together) {
+    const auto parsed = parse(guest_with("legacy_bypass = true"));
+    ASSERT_TRUE(parsed.has_value()) << joined(parsed.error());
+    EXPECT_TRUE(parsed->guests[0].device.legacy_bypass);
+    expect_problem(guest_with("legacy_bypass = true\nbypass = true"),
+                   {"vm.toml:8: guest.vm0.bypass", "leave one of the two out"});
+}
+
 TEST(Config, reserved_region_of_unknown_type_is_refused) {
     expect_problem(
         guest_with("reserved = [ { first = 0x2000000, last = 0x2ffffff, type = \"x\" } ]"),

@@ -51,6 +51,7 @@ TEST_F(ReaderTest, translation_crosses_leaves_of_different_sizes) {
     EXPECT_EQ(t.bytes(), 2 * kHuge + 2 * kPage - 5);
 }
 
+// 5.13.6.5-D6
 TEST_F(ReaderTest, rights_are_checked_on_every_page) {
     ASSERT_EQ(map(0x10000, kPage, 0x50000, Access::kReadWrite), Status::kOk);
     ASSERT_EQ(map(0x11000, kPage, 0x51000, Access::kRead), Status::kOk);
@@ -68,6 +69,62 @@ TEST_F(ReaderTest, mapping_without_rights_allows_nothing) {
     ASSERT_EQ(map(0x10000, kPage, 0x50000, Access::kNone), Status::kOk);
     EXPECT_FALSE(at(0x10000, 1, Access::kRead));
     EXPECT_FALSE(at(0x10000, 1, Access::kWrite));
+}
+
+TEST_F(ReaderTest, rights_of_a_run_are_those_of_all_of_it) {
+    ASSERT_EQ(map(0x10000, kPage, 0x50000, Access::kReadWrite), Status::kOk);
+    ASSERT_EQ(map(0x11000, kPage, 0x51000, Access::kRead), Status::kOk);
+    EXPECT_EQ(at(0x10000, kPage).rights(), Access::kReadWrite);
+    EXPECT_EQ(at(0x10000, 2 * kPage).bytes(), 2 * kPage);
+    EXPECT_EQ(at(0x10000, 2 * kPage).rights(), Access::kRead);
+    EXPECT_EQ(at(0x11000, 1).rights(), Access::kRead);
+}
+
+// 5.13.6.5-N1
+TEST_F(ReaderTest, registers_and_memory_are_never_one_run) {
+    const Access registers = Access::kReadWrite | Access::kMmio;
+    ASSERT_EQ(map(0x10000, kPage, 0x50000), Status::kOk);
+    ASSERT_EQ(map(0x11000, 2 * kPage, 0x51000, registers), Status::kOk);
+    ASSERT_EQ(map(0x13000, kPage, 0x53000), Status::kOk);
+    EXPECT_EQ(at(0x10000, 4 * kPage).bytes(), kPage);
+    EXPECT_FALSE(at(0x10000, 4 * kPage).is_mmio());
+    EXPECT_EQ(at(0x11000, 4 * kPage).bytes(), 2 * kPage);
+    EXPECT_TRUE(at(0x11000, 4 * kPage).is_mmio());
+    EXPECT_EQ(at(0x11000, 8).rights(), registers);
+    EXPECT_FALSE(at(0x13000, 8).is_mmio());
+}
+
+TEST_F(ReaderTest, next_mapping_goes_through_all_once_and_in_order) {
+    const std::vector<Mapping> all = {
+        {{{0}, {kPage - 1}}, {0x50000}, Access::kReadWrite},
+        {{{kPage}, {3 * kPage - 1}}, {0x51000}, Access::kRead},
+        {{{kHuge - kPage}, {4 * kHuge + kPage - 1}}, {0x80000000 - kPage}, Access::kWrite},
+        {{{uint64_t{1} << 40}, {(uint64_t{1} << 40) + kPage - 1}},
+         {0xfee00000},
+         Access::kWrite | Access::kMmio},
+        {{{(uint64_t{1} << 48) - kHuge}, {(uint64_t{1} << 48) - 1}}, {0}, Access::kNone}};
+    for (const auto& m : all) ASSERT_EQ(map(m.range.first.value, m.range.extent() + 1, m.gpa.value,
+                                            m.rights), Status::kOk);
+    reader.enter();
+    std::vector<Mapping> found;
+    for (auto m = reader.next_mapping({0}); m; m = reader.next_mapping(m->range.last + 1))
+        found.push_back(*m);
+    EXPECT_EQ(found, all);
+    for (const uint64_t inside : {kHuge - kPage, kHuge, 2 * kHuge + 5, 4 * kHuge + kPage - 1})
+        EXPECT_EQ(reader.next_mapping({inside}), all[2]) << inside;
+    EXPECT_EQ(reader.next_mapping({4 * kHuge + kPage}), all[3]);
+    EXPECT_FALSE(reader.next_mapping({~uint64_t{0}}));
+    reader.leave();
+    ASSERT_EQ(table->detach(kEndpoint, 1), Status::kOk);
+    reader.enter();
+    EXPECT_FALSE(reader.next_mapping({0}));
+    reader.leave();
+}
+
+TEST_F(ReaderTest, run_longer_than_can_be_told_is_told_in_parts) {
+    ASSERT_EQ(table->attach(kEndpoint, 2, true), Status::kOk);
+    EXPECT_EQ(at(0, ~uint64_t{0}).bytes(), Translation::kMaxBytes);
+    EXPECT_EQ(at(Translation::kMaxBytes, 5).gpa(), Gpa{Translation::kMaxBytes});
 }
 
 TEST_F(ReaderTest, address_beyond_the_tree_does_not_alias) {
@@ -95,6 +152,7 @@ TEST_F(ReaderTest, unattached_endpoint_is_a_domain_fault_or_the_identity) {
     EXPECT_EQ(at(0x1234, 1).fault(), FaultReason::kMapping);
 }
 
+// 5.13.6.4-D4
 TEST_F(ReaderTest, route_is_that_of_the_section) {
     ASSERT_EQ(map(0, kPage, 0x50000), Status::kOk);
     reader.enter();
