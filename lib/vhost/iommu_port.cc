@@ -26,7 +26,7 @@ IommuPort::IommuPort(device::Device& device, poll::Poller& poller)
 IommuPort::~IommuPort() { pause(); }
 
 uint64_t IommuPort::features() const {
-    return device_.features() | uint64_t{1} << wire::VIRTIO_F_INDIRECT_DESC;
+    return device_.features() | virtq::kRingFeatures | uint64_t{1} << wire::VIRTIO_F_RING_RESET;
 }
 
 // --- control thread ------------------------------------------------------------------------------
@@ -99,7 +99,8 @@ void IommuPort::memory_changed(std::shared_ptr<const virtq::MemoryMap> memory) {
 
 bool IommuPort::continues(const virtq::Vring& vring) const {
     const Queue& queue = queues_[VIRTIO_IOMMU_VQ_REQUEST];
-    return end_ && end_->vring.desc == vring.desc && end_->vring.avail == vring.avail &&
+    const bool packed = virtq::negotiated(acked_, wire::VIRTIO_F_RING_PACKED);
+    return end_ && end_->packed == packed && end_->vring.desc == vring.desc && end_->vring.avail == vring.avail &&
            end_->vring.used == vring.used && end_->vring.size == vring.size &&
            queue.continues(end_->mark, vring.base);
 }
@@ -112,7 +113,7 @@ void IommuPort::queue_started(const virtq::Vring& vring) {
     const auto in_memory = memory_ ? virtq::from_uva(vring, *memory_) : std::nullopt;
     if (in_memory && queue.bind(space_, *in_memory, acked_)) {
         if (index == VIRTIO_IOMMU_VQ_REQUEST) {
-            if (continues(*in_memory))
+            if (continues(*in_memory) || only_requests_stopped_)
                 device_.resumed();
             else
                 device_.reset();
@@ -133,7 +134,11 @@ uint32_t IommuPort::queue_stopped(uint16_t index, Stop) {
     pause();
     Queue& queue = queues_[index];
     const uint32_t next = queue.next_base();
-    if (index == VIRTIO_IOMMU_VQ_REQUEST) end_ = End{*vrings_[index], queue.mark()};
+    if (index == VIRTIO_IOMMU_VQ_REQUEST)
+        end_ = End{*vrings_[index], queue.mark(),
+                   virtq::negotiated(acked_, wire::VIRTIO_F_RING_PACKED)};
+    only_requests_stopped_ = index == VIRTIO_IOMMU_VQ_REQUEST && vrings_[VIRTIO_IOMMU_VQ_EVENT] &&
+                             virtq::negotiated(acked_, wire::VIRTIO_F_RING_RESET);
     queue.unbind();
     vrings_[index].reset();
     resume();

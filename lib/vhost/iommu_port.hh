@@ -24,7 +24,8 @@ namespace viommu::vhost {
 /// device or because the VM pauses. So the decision falls when the queue starts again: if the ring
 /// is where it was, and its used ring still ends with the element we wrote last, this is a resume
 /// and nothing has changed; otherwise the driver began anew, and the device is reset first
-/// (virtio 1.3, 5.13.5).
+/// (virtio 1.3, 5.13.5). With VIRTIO_F_RING_RESET a driver may reset the request queue alone: when
+/// the event queue has been running all the while, nothing has changed either.
 ///
 /// Threads: Handler calls from librte_vhost's event thread; Pollable calls from the Poller's; each
 /// Handler call that matters takes the port out of the Poller first.
@@ -70,6 +71,7 @@ class IommuPort final : public Handler, public poll::Pollable {
     struct End {
         virtq::Vring vring;
         virtq::Mark mark;
+        bool packed;
     };
     /// A request that was taken and not answered yet.
     struct Answer {
@@ -100,7 +102,8 @@ class IommuPort final : public Handler, public poll::Pollable {
 
     std::array<Queue, kQueues> queues_;
     std::array<std::optional<virtq::Vring>, kQueues> vrings_;  // of running queues
-    std::optional<End> end_;                                   // of the request queue
+    std::optional<End> end_;              // of the request queue
+    bool only_requests_stopped_ = false;  // and the event queue has been running since
     std::vector<int> wake_fds_;
     bool polled_ = false;
 

@@ -48,12 +48,15 @@ struct IommuPortTest : testing::Test {
 
     /// What a driver does at DRIVER_OK: zeroed rings.
     void new_rings() {
-        for (int i = 0; i < 2; ++i) {
-            if (rings[i]) std::memset(rings[i]->data[0], 0, kPage);
-            if (!rings[i]) rings[i] = *dma.allocate(guest::DriverQueue::ring_bytes(16));
-            queues[i] = std::make_unique<guest::DriverQueue>(*rings[i], 16, -1);
-        }
+        for (int i = 0; i < 2; ++i) new_ring(i);
         buffer = *dma.allocate(8 * kPage);
+    }
+    /// What it does at a queue reset.
+    void new_request_ring() { new_ring(VIRTIO_IOMMU_VQ_REQUEST); }
+    void new_ring(int i) {
+        if (rings[i]) std::memset(rings[i]->data[0], 0, kPage);
+        if (!rings[i]) rings[i] = *dma.allocate(guest::DriverQueue::ring_bytes(16));
+        queues[i] = std::make_unique<guest::DriverQueue>(*rings[i], 16, -1);
     }
     virtq::Vring vring(uint16_t index) const {
         const auto uva = [&](guest::BusAddress a) { return memory->uva({a.value})->value; };
@@ -230,6 +233,39 @@ TEST_F(IommuPortTest, fresh_ring_at_the_same_address_is_a_reset) {
     attach(0);
     poll_until_answered();
     EXPECT_EQ(answers(), (Answers{{0, 4}}));
+}
+
+TEST_F(IommuPortTest, fresh_request_ring_alone_is_a_queue_reset_if_negotiated) {
+    constexpr uint64_t kReset = uint64_t{1} << VIRTIO_F_RING_RESET;
+    for (const uint64_t features : {kReset, uint64_t{0}}) {
+        stop(VIRTIO_IOMMU_VQ_REQUEST);
+        stop(VIRTIO_IOMMU_VQ_EVENT);
+        new_rings();
+        port->features_acked(features);
+        start(VIRTIO_IOMMU_VQ_REQUEST);
+        start(VIRTIO_IOMMU_VQ_EVENT);
+        attach(0);
+        map_page(1, 5);
+        poll_until_answered();
+        EXPECT_EQ(answers().size(), 2u);
+        stop(VIRTIO_IOMMU_VQ_REQUEST);
+        new_request_ring();
+        start(VIRTIO_IOMMU_VQ_REQUEST);
+        EXPECT_EQ(bool(access(5 * kPage)), features == kReset);
+    }
+}
+
+TEST_F(IommuPortTest, both_rings_fresh_is_a_reset_with_queue_reset_negotiated_too) {
+    port->features_acked(uint64_t{1} << VIRTIO_F_RING_RESET);
+    attach(0);
+    map_page(1, 5);
+    poll_until_answered();
+    stop(VIRTIO_IOMMU_VQ_REQUEST);
+    stop(VIRTIO_IOMMU_VQ_EVENT);
+    new_rings();
+    start(VIRTIO_IOMMU_VQ_REQUEST);
+    start(VIRTIO_IOMMU_VQ_EVENT);
+    EXPECT_FALSE(access(5 * kPage));
 }
 
 TEST_F(IommuPortTest, fresh_ring_after_65536_requests_is_a_reset_too) {
