@@ -32,7 +32,7 @@ struct Rule {
 
 constexpr Rule kRules[] = {
     {wire::VHOST_USER_GET_FEATURES, Owner::kLibrary},
-    {wire::VHOST_USER_SET_OWNER, Owner::kLibrary},
+    {wire::VHOST_USER_SET_OWNER, Owner::kSession},
     {wire::VHOST_USER_GET_PROTOCOL_FEATURES, Owner::kLibrary},
     {wire::VHOST_USER_SET_PROTOCOL_FEATURES, Owner::kLibrary, 8},
     {wire::VHOST_USER_SET_BACKEND_REQ_FD, Owner::kLibrary},

@@ -151,6 +151,12 @@ Session::Verdict Session::act(Message& message, Request& request) {
             handler_.features_acked(request.value);
             tell_log();
             return Verdict::kDone;
+        case VHOST_USER_SET_OWNER:
+            // "Session start". QEMU, when a device is unplugged and plugged in again, begins a new
+            // session on the old connection, and adds all memory regions without removing any.
+            stop_all(Handler::Stop::kReconfigured);
+            memory_ = {};
+            return Verdict::kDone;
         case VHOST_USER_RESET_OWNER:
             // Deprecated; "recommended that back-ends either ignore this message, or use it to
             // disable all rings". The library would forget features and memory.

@@ -45,6 +45,19 @@ TEST_F(Memory, region_added_and_removed_while_queues_run_changes_the_table) {
               recorder.take());
 }
 
+/// QEMU, device_del and device_add.
+TEST_F(Memory, regions_of_the_last_session_are_forgotten_when_one_starts) {
+    Frontend f(path);
+    start(f);
+    ASSERT_TRUE(f.add_region(region(0x40'0000'0000)));
+    recorder.take();
+    ASSERT_TRUE(f.ack(VHOST_USER_SET_OWNER, {}));
+    EXPECT_EQ((Events{"stop 0 reconfigured", "stop 1 reconfigured"}), recorder.take());
+    ASSERT_TRUE(f.add_region(region(0x40'0000'0000)));
+    EXPECT_EQ((Events{"memory 0x4000000000+0x1000@0x7f4000000000", started(0), started(1)}),
+              recorder.take());
+}
+
 TEST_F(Memory, region_added_is_the_file_at_its_offset) {
     Frontend f(path);
     const Fd file = make_memory(16 * kPage);

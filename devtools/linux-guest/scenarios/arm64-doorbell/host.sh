@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2034
 # SPDX-License-Identifier: BSD-3-Clause
 about='an arm64 guest that maps its MSI doorbell; stock QEMU then delivers no interrupt, which is shown'
+nic=pci   # QEMU's generic device has no MSIs
 arch=aarch64 group_type=DMA time_limit=300 transfers=0
 iommu_keys='msi = false'
 # QEMU writes MSIs to where the guest's IOVA would be if it were guest-physical. Let that be no memory in use.
