@@ -15,6 +15,7 @@ class NetPort::Burst {
         if (!queue.vring) return;
         port_.reader_.enter();
         inside_ = true;
+        port_.descriptors_ = 0;
         ready_ = port_.ready(queue);
     }
     ~Burst() {

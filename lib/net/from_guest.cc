@@ -27,8 +27,7 @@ unsigned NetPort::from_guest(std::span<rte_mbuf*> out) noexcept {
     Queue& q = transmit_;
     const Burst burst(*this, q);
     if (!burst) return 0;
-    const unsigned waiting =
-        unsigned(std::min<size_t>({q.ring.available(), out.size(), size_t{kBurst}}));
+    const unsigned waiting = q.ring.available(unsigned(std::min<size_t>(out.size(), kBurst)));
     if (waiting == 0) {
         count_broken(q);
         return 0;
@@ -41,7 +40,7 @@ unsigned NetPort::from_guest(std::span<rte_mbuf*> out) noexcept {
     unsigned got = 0;
     uint64_t bytes = 0;
     for (unsigned taken = 0; taken < room; ++taken) {
-        const virtq::Pop pop = q.ring.pop(chain_);
+        const virtq::Pop pop = take_chain(q);
         if (pop == virtq::Pop::kEmpty || pop == virtq::Pop::kBroken) break;
         if (pop == virtq::Pop::kFault) {
             q.counters.drop_fault.add();

@@ -39,9 +39,13 @@ struct Config {
 /// again. It goes on where it stopped as soon as it translates. Ring pages are translated once and
 /// again whenever the table's generation has moved.
 ///
-/// Where a ring starts is read from its used index, which is right because everything taken is
+/// Where a split ring starts is read from its used index, which is right because everything taken is
 /// returned in order within the same burst, and needs no trust in a VMM that read the base from the
-/// wrong page (aperture mode).
+/// wrong page (aperture mode). A packed ring has no such index; there a VMM has nothing to read
+/// either and keeps what it was told, so the ring starts at its base.
+///
+/// Of one ring so many descriptors are read per burst, and a chain, and no more: chains may be as
+/// long as the queue, and an UNMAP waits for the burst.
 ///
 /// Threads: control methods while no packet method runs; packet methods on one lcore.
 class NetPort {
@@ -49,6 +53,7 @@ class NetPort {
     static constexpr uint16_t kReceiveq = 0;   ///< to the guest
     static constexpr uint16_t kTransmitq = 1;  ///< from the guest
     static constexpr unsigned kBurst = 32;
+    static constexpr uint32_t kBurstDescriptors = 16384;
 
     /// `pool`: where packets from the guest are put.
     /// Errors: the endpoint is not behind the table's IOMMU; no reader slot is left.
@@ -125,6 +130,8 @@ class NetPort {
 
     enum class Delivery { kDone, kNoBuffer };
     bool read_frame(rte_mbuf* packet) noexcept;
+    /// Take the next chain into chain_; kEmpty also when the burst has read enough.
+    virtq::Pop take_chain(Queue& queue) noexcept;
     Delivery write_frame(const rte_mbuf* packet) noexcept;
 
     const Config config_;
@@ -132,12 +139,13 @@ class NetPort {
     IovaSpace space_{reader_};
     rte_mempool& pool_;
     std::shared_ptr<const virtq::MemoryMap> memory_;
-    uint64_t acked_ = 0;
+    uint64_t acked_ = 0;  ///< the rings' format is decided by it
     Queue receive_;
     Queue transmit_;
     std::vector<int> wake_fds_;
     Counter translations_;
     virtq::Chain chain_;
+    uint32_t descriptors_ = 0;  // read in this burst
 };
 
 }  // namespace viommu::net

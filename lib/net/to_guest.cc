@@ -126,7 +126,7 @@ NetPort::Delivery NetPort::write_frame(const rte_mbuf* packet) noexcept {
             q.counters.drop_too_big.add();
             return Delivery::kDone;
         }
-        const virtq::Pop pop = tries < kMaxTries ? q.ring.pop(chain_) : virtq::Pop::kEmpty;
+        const virtq::Pop pop = tries < kMaxTries ? take_chain(q) : virtq::Pop::kEmpty;
         if (pop == virtq::Pop::kEmpty || pop == virtq::Pop::kBroken) {
             put_back();
             return Delivery::kNoBuffer;

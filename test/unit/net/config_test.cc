@@ -7,7 +7,8 @@ namespace {
 TEST(NetPortFeatures, offered_bits_are_these) {
     Pool pool(63);
     NetRig rig(pool);
-    EXPECT_EQ(rig.port->features(), bit(32) | bit(33) | bit(28) | bit(5) | bit(16) | bit(15));
+    EXPECT_EQ(rig.port->features(), bit(32) | bit(33) | bit(28) | bit(29) | bit(34) | bit(35) |
+                                        bit(40) | bit(5) | bit(16) | bit(15));
     EXPECT_EQ(rig.port->num_queues(), 2);
     NetRig with_mtu(pool, {.config = {.endpoint = NetRig::kEndpoint, .mtu = 1500}});
     EXPECT_EQ(with_mtu.port->features() & ~rig.port->features(), bit(3));

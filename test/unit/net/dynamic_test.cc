@@ -115,7 +115,7 @@ void exchange(Guest& g, unsigned round) {
     rig.rx->publish();
     rig.tx->publish();
     for (unsigned i = 0; i < kSlots; ++i) {
-        std::optional<ReferenceDriver::Used> used;
+        std::optional<Driver::Used> used;
         ASSERT_TRUE(wait_for([&] { return (used = rig.tx->pop()).has_value(); })) << round;
         g.unmap(tx[i]);
         ASSERT_TRUE(wait_for([&] { return (used = rig.rx->pop()).has_value(); })) << round;

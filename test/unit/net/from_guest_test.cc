@@ -195,8 +195,8 @@ TEST(FromGuest, detached_endpoint_stalls_its_ring) {
 TEST(FromGuest, malformed_chain_is_returned_and_the_queue_goes_on) {
     Pool pool(63);
     NetRig rig(pool);
-    rig.tx->desc(40, {NetRig::kData, 100, kNext, 40});
-    rig.tx->offer(40);
+    rig.split(rig.tx).desc(40, {NetRig::kData, 100, kNext, 40});
+    rig.split(rig.tx).offer(40);
     rig.send(frame(60));
     EXPECT_EQ(rig.receive().size(), 1u);
     EXPECT_EQ(rig.from().drop_malformed.was(), 1u);
@@ -259,9 +259,9 @@ TEST(FromGuest, guest_is_signalled_once_per_burst_when_it_wants_to_be) {
 TEST(FromGuest, index_that_jumps_stops_the_queue_until_it_is_restarted) {
     Pool pool(63);
     NetRig rig(pool);
-    rig.tx->publish_index(65);
+    rig.split(rig.tx).publish_index(65);
     EXPECT_TRUE(rig.receive().empty());
-    rig.tx->publish_index(0);
+    rig.split(rig.tx).publish_index(0);
     rig.send(frame(60));
     EXPECT_TRUE(rig.receive().empty());
     EXPECT_EQ(rig.from().ring_broken.was(), 1u);

@@ -10,6 +10,7 @@ struct Mode {
     const char* name;
     bool dynamic;  ///< every buffer is mapped for itself and unmapped when it comes back
     bool mergeable;
+    uint64_t ring = 0;  ///< features
 };
 
 /// What the guest sends comes back to it: random frames through chains of random shapes, whose
@@ -19,8 +20,8 @@ class Loopback {
     Loopback(const Pool& pool, std::mt19937& random, Mode mode)
         : random_(random),
           mode_(mode),
-          rig_(pool, {.size = 1u << ((mode.mergeable ? kEnoughLg2 : 3) + random() % 4),
-                      .acked = kAcked | (mode.mergeable ? kMergeable : 0),
+          rig_(pool, {.size = size(random, mode),
+                      .acked = kAcked | mode.ring | (mode.mergeable ? kMergeable : 0),
                       .start = uint16_t(random()),
                       .ring_skew = random() % 2 != 0,
                       .seed = unsigned(random())}) {}
@@ -59,6 +60,10 @@ class Loopback {
         uint32_t bytes = 0;
     };
 
+    static uint32_t size(std::mt19937& random, const Mode& mode) {
+        const uint32_t lg2 = (mode.mergeable ? kEnoughLg2 : 3) + random() % 4;
+        return (1u << lg2) + ((mode.ring & kPacked) != 0 ? random() % (1u << lg2) : 0);
+    }
     uint32_t pick(uint32_t below) { return random_() % below; }
 
     uint64_t place(uint32_t bytes) {
@@ -79,8 +84,8 @@ class Loopback {
     }
 
     /// A buffer in random pieces, offered to a queue; nothing when the queue is full.
-    std::optional<std::pair<uint16_t, Buffer>> offer(ReferenceDriver& driver, uint32_t bytes,
-                                                     uint16_t flags, const Bytes* content) {
+    std::optional<std::pair<uint16_t, Buffer>> offer(Driver& driver, uint32_t bytes, uint16_t flags,
+                                                     const Bytes* content) {
         const bool indirect = pick(3) == 0;
         const uint32_t most = indirect ? std::min(rig_.options.size, 8u)
                                        : uint32_t(std::min<size_t>(driver.free_descriptors(), 8));
@@ -98,12 +103,7 @@ class Loopback {
         }
         if (!indirect) return std::pair{*driver.chain(b.pieces), b};
         b.table = place(16 * count);
-        for (uint16_t i = 0; i < count; ++i) {
-            Desc d = b.pieces[i];
-            if (i + 1u < count) d.flags |= kNext, d.next = uint16_t(i + 1);
-            rig_.space.put(b.table + 16 * i, d);
-        }
-        return std::pair{*driver.chain({{b.table, 16 * count, kIndirect, 0}}), b};
+        return std::pair{*driver.indirect(b.table, b.pieces), b};
     }
     void release(const Buffer& b) {
         for (const Desc& d : b.pieces) release(d.addr, d.len);
@@ -216,7 +216,12 @@ INSTANTIATE_TEST_SUITE_P(Modes, LoopbackRandom,
                          testing::Values(Mode{"static_single", false, false},
                                          Mode{"static_merged", false, true},
                                          Mode{"dynamic_single", true, false},
-                                         Mode{"dynamic_merged", true, true}),
+                                         Mode{"dynamic_merged", true, true},
+                                         Mode{"events", true, true, kEvents},
+                                         Mode{"packed_single", false, false, kPacked},
+                                         Mode{"packed_merged", true, true, kPacked},
+                                         Mode{"packed_events_in_order", true, true,
+                                              kPacked | kEvents | kInOrder}),
                          [](const auto& i) { return std::string(i.param.name); });
 
 }  // namespace

@@ -9,14 +9,18 @@
 #include <numeric>
 #include <random>
 
-#include "reference_driver.hh"
+#include "any_rig.hh"
 #include "viommu_net.hh"
 
 namespace viommu::net::test {
 
 using virtq::test::Desc;
+using virtq::test::Driver;
 using virtq::test::kIndirect;
+using virtq::test::kEvents;
+using virtq::test::kInOrder;
 using virtq::test::kNext;
+using virtq::test::kPacked;
 using virtq::test::kPage;
 using virtq::test::PageSpace;
 using virtq::test::ReferenceDriver;
@@ -129,7 +133,7 @@ class NetRig {
         uint32_t size = 64;
         uint64_t acked = kAcked | kMergeable;
         Config config{.endpoint = kEndpoint};
-        uint16_t start = 0;      ///< of both queues' indices
+        uint16_t start = 0;      ///< of both queues: index; packed: place (modulo size) and wrap
         bool ring_skew = false;  ///< rings straddle pages wherever they can
         unsigned seed = 1;       ///< of where pages are
         bool run = true;         ///< start the queues
@@ -146,7 +150,8 @@ class NetRig {
         EXPECT_EQ(table->attach(kEndpoint, kDomain, false), Status::kOk);
         settle();
 
-        const uint64_t skews[2][3] = {{0, 0, 0}, {4080, 4094, 4092}};
+        const bool packed = (o.acked & kPacked) != 0;
+        const uint64_t skews[2][3] = {{0, 0, 0}, {4080, packed ? 4092u : 4094u, 4092}};
         for (uint16_t q = 0; q < 2; ++q) {
             virtq::Vring& v = vrings[q];
             v.index = q;
@@ -157,19 +162,32 @@ class NetRig {
             v.kick_fd = kick[q].fd;
             v.call_fd = call[q].fd;
             map_range(v.desc, wire::desc_table_bytes(o.size));
-            map_range(v.avail, wire::avail_ring_bytes(o.size));
-            map_range(v.used, wire::used_ring_bytes(o.size));
+            map_range(v.avail, wire::avail_ring_bytes(o.size, true));
+            map_range(v.used, wire::used_ring_bytes(o.size, true));
+            if (packed) {
+                const uint32_t place = (o.start & 0x7fff) % o.size | (o.start & 0x8000);
+                v.base = place | place << 16;
+            }
         }
         map_range(kData, kDataPages * kPage);
 
         port = std::move(*NetPort::create(o.config, *table, faults, pool.get()));
-        rx.emplace(space, vrings[0], o.start);
-        tx.emplace(space, vrings[1], o.start);
+        rx = make_driver(vrings[0]);
+        tx = make_driver(vrings[1]);
         port->features_acked(o.acked);
         port->memory_changed(memory());
         if (o.run) start();
     }
 
+    std::unique_ptr<Driver> make_driver(const virtq::Vring& v) {
+        if ((options.acked & kPacked) != 0)
+            return std::make_unique<virtq::test::PackedDriver>(space, v, options.acked);
+        return std::make_unique<ReferenceDriver>(space, v, options.start, options.acked);
+    }
+    /// What only the driver of a split ring can do.
+    static ReferenceDriver& split(const std::unique_ptr<Driver>& driver) {
+        return dynamic_cast<ReferenceDriver&>(*driver);
+    }
     void start() {
         for (const auto& v : vrings) port->queue_started(v);
     }
@@ -292,7 +310,7 @@ class NetRig {
     EventFd kick[2], call[2];
     virtq::Vring vrings[2];
     std::unique_ptr<NetPort> port;
-    std::optional<ReferenceDriver> rx, tx;
+    std::unique_ptr<Driver> rx, tx;
 
   private:
     std::mt19937 random_;

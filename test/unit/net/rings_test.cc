@@ -220,7 +220,7 @@ struct Aperture {
         rig.map_range(iovas.desc, wire::desc_table_bytes(iovas.size));
         rig.map_range(iovas.avail, wire::avail_ring_bytes(iovas.size));
         rig.map_range(iovas.used, wire::used_ring_bytes(iovas.size));
-        rig.tx.emplace(rig.space, iovas);
+        rig.tx = std::make_unique<ReferenceDriver>(rig.space, iovas);
         uvas = iovas;
         for (uint64_t* a : {&uvas.desc, &uvas.avail, &uvas.used})
             *a = *a - NetRig::kLowGpa + NetRig::kLowUva;
@@ -341,12 +341,12 @@ TEST(Memory, region_that_is_gone_makes_its_mappings_faults) {
 TEST(Sleep, running_transmitq_asks_for_kicks_only_when_armed) {
     Pool pool(63);
     NetRig rig(pool);
-    EXPECT_EQ(rig.tx->used_flags(), wire::VIRTQ_USED_F_NO_NOTIFY);
-    EXPECT_EQ(rig.rx->used_flags(), wire::VIRTQ_USED_F_NO_NOTIFY);
+    EXPECT_EQ(rig.split(rig.tx).used_flags(), wire::VIRTQ_USED_F_NO_NOTIFY);
+    EXPECT_EQ(rig.split(rig.rx).used_flags(), wire::VIRTQ_USED_F_NO_NOTIFY);
     EXPECT_TRUE(rig.port->arm());
-    EXPECT_EQ(rig.tx->used_flags(), 0);
+    EXPECT_EQ(rig.split(rig.tx).used_flags(), 0);
     rig.port->disarm();
-    EXPECT_EQ(rig.tx->used_flags(), wire::VIRTQ_USED_F_NO_NOTIFY);
+    EXPECT_EQ(rig.split(rig.tx).used_flags(), wire::VIRTQ_USED_F_NO_NOTIFY);
     rig.send(frame(60));
     EXPECT_FALSE(rig.port->arm()) << "there is a packet";
     EXPECT_EQ(rig.receive().size(), 1u);
