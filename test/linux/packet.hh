@@ -3,9 +3,9 @@
 #pragma once
 
 #include <arpa/inet.h>
+#include <linux/icmp.h>
 #include <linux/if_arp.h>
 #include <linux/if_ether.h>
-#include <linux/icmp.h>
 #include <linux/ip.h>
 
 #include <cstddef>
@@ -80,7 +80,8 @@ inline bool take_arp_reply(std::span<const uint8_t> frame, Parties& p) {
     if (!at(frame, 0, ethernet) || ethernet.h_proto != htons(ETH_P_ARP)) return false;
     if (!at(frame, sizeof ethernet, arp) || arp.ar_op != htons(ARPOP_REPLY)) return false;
     if (!at(frame, sizeof ethernet + sizeof arp, body) || body.sender_ip != p.peer_ip) return false;
-    if (std::memcmp(&body.target_mac, &p.mac, sizeof p.mac) != 0 || body.target_ip != p.ip) return false;
+    if (std::memcmp(&body.target_mac, &p.mac, sizeof p.mac) != 0 || body.target_ip != p.ip)
+        return false;
     p.peer_mac = body.sender_mac;
     return true;
 }
@@ -115,19 +116,22 @@ inline Bytes echo_request(const Parties& p, uint16_t sequence, std::span<const u
     return out;
 }
 
-/// Whether `frame` is the peer's answer to echo number `sequence`; `payload` is then what came back.
+/// Whether `frame` is the peer's answer to echo number `sequence`; `payload` is then what came
+/// back.
 inline bool take_echo_reply(std::span<const uint8_t> frame, const Parties& p, uint16_t sequence,
                             Bytes& payload) {
     ethhdr ethernet;
     iphdr ip;
     icmphdr icmp;
     if (!at(frame, 0, ethernet) || ethernet.h_proto != htons(ETH_P_IP)) return false;
-    if (!at(frame, sizeof ethernet, ip) || ip.ihl != sizeof ip / 4 || ip.protocol != IPPROTO_ICMP) return false;
+    if (!at(frame, sizeof ethernet, ip) || ip.ihl != sizeof ip / 4 || ip.protocol != IPPROTO_ICMP)
+        return false;
     if (ip.saddr != p.peer_ip || ip.daddr != p.ip) return false;
     const size_t length = ntohs(ip.tot_len);
     if (length < sizeof ip + sizeof icmp || frame.size() < sizeof ethernet + length) return false;
     const auto message = frame.subspan(sizeof ethernet + sizeof ip, length - sizeof ip);
-    if (!at(message, 0, icmp) || icmp.type != ICMP_ECHOREPLY || checksum(message) != 0) return false;
+    if (!at(message, 0, icmp) || icmp.type != ICMP_ECHOREPLY || checksum(message) != 0)
+        return false;
     if (icmp.un.echo.sequence != htons(sequence)) return false;
     payload.assign(message.begin() + sizeof icmp, message.end());
     return true;

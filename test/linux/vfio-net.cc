@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// A user-space driver inside the Linux guest: takes the virtio-net device BDF through VFIO type 1, lets it
-/// reach buffers that VFIO has mapped, and proves that it reaches them no longer once VFIO has unmapped them.
+/// A user-space driver inside the Linux guest: takes the virtio-net device BDF through VFIO type 1,
+/// lets it reach buffers that VFIO has mapped, and proves that it reaches them no longer once VFIO
+/// has unmapped them.
 ///
 /// usage: vfio-net BDF ADDRESS PEER     e.g. 0000:00:04.0 10.77.1.2 10.77.1.1
 ///
-/// The peer is the host's network stack on the daemon's tap: it answers ARP, and ICMP echo with the bytes
-/// that it was sent. What happens is said in lines `@viommu vfio ...`; exit status 0 if all of it was right.
+/// The peer is the host's network stack on the daemon's tap: it answers ARP, and ICMP echo with the
+/// bytes that it was sent. What happens is said in lines `@viommu vfio ...`; exit status 0 if all
+/// of it was right.
 #include <algorithm>
 #include <functional>
 #include <random>
@@ -27,8 +29,8 @@ constexpr unsigned kNetFMac = 5;
 constexpr uint64_t kRingsIova = 0x10000000, kSendIova = 0x20000000, kReceiveIova = 0x30000000;
 constexpr uint32_t kBufferBytes = 2048;
 constexpr uint32_t kHeaderBytes = 12;  // of virtio_net_hdr, with VIRTIO_F_VERSION_1
-constexpr auto kPatience = 5s;    // for what must happen
-constexpr auto kSilence = 300ms;  // for what must not
+constexpr auto kPatience = 5s;         // for what must happen
+constexpr auto kSilence = 300ms;       // for what must not
 
 class Nic {
   public:
@@ -37,9 +39,10 @@ class Nic {
         container.map(rings_, kRingsIova);
         container.map(send_, kSendIova);
         container.map(receive_, kReceiveIova);
-        device_.negotiate(uint64_t{1} << VIRTIO_F_VERSION_1 | uint64_t{1} << VIRTIO_F_ACCESS_PLATFORM |
-                          uint64_t{1} << kNetFMac);
-        for (size_t i = 0; i < sizeof(Mac); ++i) parties_.mac.byte[i] = device_.device_byte(uint32_t(i));
+        device_.negotiate(uint64_t{1} << VIRTIO_F_VERSION_1 |
+                          uint64_t{1} << VIRTIO_F_ACCESS_PLATFORM | uint64_t{1} << kNetFMac);
+        for (size_t i = 0; i < sizeof(Mac); ++i)
+            parties_.mac.byte[i] = device_.device_byte(uint32_t(i));
         parties_.ip = ip;
         parties_.peer_ip = peer_ip;
         device_.add_queue(rx_);
@@ -71,8 +74,10 @@ class Nic {
         require(sent_within(kPatience), "the device does not return what it sent");
     }
 
-    /// Every frame that comes within `limit`, until `wants` takes one. Buffers go back to the device.
-    bool receive(Clock::duration limit, const std::function<bool(std::span<const uint8_t>)>& wants) {
+    /// Every frame that comes within `limit`, until `wants` takes one. Buffers go back to the
+    /// device.
+    bool receive(Clock::duration limit,
+                 const std::function<bool(std::span<const uint8_t>)>& wants) {
         return until(limit, [&] {
             const auto used = rx_.take();
             if (!used) return false;
@@ -109,8 +114,8 @@ class Nic {
 
     Bytes new_request() { return echo_request(parties_, ++sequence_, new_payload()); }
     bool answered(Clock::duration limit, Bytes& back) {
-        return receive(limit,
-                       [&](auto frame) { return take_echo_reply(frame, parties_, sequence_, back); });
+        return receive(
+            limit, [&](auto frame) { return take_echo_reply(frame, parties_, sequence_, back); });
     }
     bool answered(Clock::duration limit) {
         Bytes back;
@@ -176,7 +181,8 @@ void prove_no_writing(Nic& nic) {
     nic.receive_memory().fill(kCanary);
     nic.send(nic.new_request());
     require(!nic.answered(kSilence), "a frame arrived in memory that VFIO had unmapped");
-    require(nic.receive_memory().is_filled_with(kCanary), "the device has written memory that VFIO had unmapped");
+    require(nic.receive_memory().is_filled_with(kCanary),
+            "the device has written memory that VFIO had unmapped");
     require(nic.returned_empty() > 0, "the device returned no buffer that it could not write");
     say("receive-buffer unmapped: not a byte of it was written");
     nic.container().map(nic.receive_memory(), kReceiveIova);
@@ -201,7 +207,8 @@ void say_ranges(const Container& container) {
     const auto ranges = container.iova_ranges();
     require(!ranges.empty(), "VFIO says nothing about the IOVAs");
     for (const auto& range : ranges)
-        say("iova-range %#llx %#llx", (unsigned long long)range.first, (unsigned long long)range.last);
+        say("iova-range %#llx %#llx", (unsigned long long)range.first,
+            (unsigned long long)range.last);
 }
 
 int run(const std::string& bdf, const char* ip, const char* peer_ip) {

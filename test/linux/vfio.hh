@@ -87,7 +87,8 @@ class Container {
     /// With the IOMMU group of the function `bdf`, which is bound to vfio-pci.
     explicit Container(const std::string& bdf)
         : fd_(sys(open("/dev/vfio/vfio", O_RDWR), "/dev/vfio/vfio")) {
-        const auto group = std::filesystem::read_symlink("/sys/bus/pci/devices/" + bdf + "/iommu_group");
+        const auto group =
+            std::filesystem::read_symlink("/sys/bus/pci/devices/" + bdf + "/iommu_group");
         const std::string path = "/dev/vfio/" + group.filename().string();
         group_ = sys(open(path.c_str(), O_RDWR), path.c_str());
         vfio_group_status status{.argsz = sizeof status, .flags = 0};
@@ -141,7 +142,8 @@ class Container {
             vfio_info_cap_header header;
             std::memcpy(&header, &bytes[next], sizeof header);
             if (header.id == VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE) {
-                const auto* cap = reinterpret_cast<const vfio_iommu_type1_info_cap_iova_range*>(&bytes[next]);
+                const auto* cap =
+                    reinterpret_cast<const vfio_iommu_type1_info_cap_iova_range*>(&bytes[next]);
                 for (uint32_t i = 0; i < cap->nr_iovas; ++i)
                     out.push_back({cap->iova_ranges[i].start, cap->iova_ranges[i].end});
             }
@@ -151,7 +153,8 @@ class Container {
     }
 
     int device(const std::string& bdf) const {
-        return sys(ioctl(group_, VFIO_GROUP_GET_DEVICE_FD, bdf.c_str()), "VFIO_GROUP_GET_DEVICE_FD");
+        return sys(ioctl(group_, VFIO_GROUP_GET_DEVICE_FD, bdf.c_str()),
+                   "VFIO_GROUP_GET_DEVICE_FD");
     }
 
   private:

@@ -13,8 +13,8 @@
 
 namespace guest {
 
-// As they lie in memory (2.7, 5.1.6). linux/virtio_ring.h and linux/virtio_net.h are not C++, and the
-// project's own structures are what is tested here; this host and its guest are little-endian.
+// As they lie in memory (2.7, 5.1.6). linux/virtio_ring.h and linux/virtio_net.h are not C++, and
+// the project's own structures are what is tested here; this host and its guest are little-endian.
 struct virtq_desc {
     uint64_t addr;
     uint32_t len;
@@ -128,13 +128,15 @@ class VirtioPci {
 
     void add_queue(const Ring& ring) {
         common_->write<uint16_t>(VIRTIO_PCI_COMMON_Q_SELECT, ring.index());
-        require(common_->read<uint16_t>(VIRTIO_PCI_COMMON_Q_SIZE) >= Ring::kSize, "the queue is too small");
+        require(common_->read<uint16_t>(VIRTIO_PCI_COMMON_Q_SIZE) >= Ring::kSize,
+                "the queue is too small");
         common_->write<uint16_t>(VIRTIO_PCI_COMMON_Q_SIZE, Ring::kSize);
         write_address(VIRTIO_PCI_COMMON_Q_DESCLO, ring.iova());
         write_address(VIRTIO_PCI_COMMON_Q_AVAILLO, ring.iova() + Ring::kAvail);
         write_address(VIRTIO_PCI_COMMON_Q_USEDLO, ring.iova() + Ring::kUsed);
         common_->write<uint16_t>(VIRTIO_PCI_COMMON_Q_ENABLE, 1);
-        notify_at_[ring.index()] = common_->read<uint16_t>(VIRTIO_PCI_COMMON_Q_NOFF) * notify_multiplier_;
+        notify_at_[ring.index()] =
+            common_->read<uint16_t>(VIRTIO_PCI_COMMON_Q_NOFF) * notify_multiplier_;
     }
 
     void start() { set_status(kNegotiated | VIRTIO_CONFIG_S_DRIVER_OK); }
@@ -144,7 +146,9 @@ class VirtioPci {
         require(status() == 0, "the device does not reset");
     }
 
-    void kick(const Ring& ring) { notify_->write<uint16_t>(notify_at_[ring.index()], ring.index()); }
+    void kick(const Ring& ring) {
+        notify_->write<uint16_t>(notify_at_[ring.index()], ring.index());
+    }
 
     uint8_t device_byte(uint32_t at) const { return device_->read<uint8_t>(at); }
 
