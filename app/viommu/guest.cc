@@ -5,6 +5,7 @@
 
 #include <filesystem>
 
+#include "join.hh"
 #include "units.hh"
 
 namespace viommu::app {
@@ -74,7 +75,7 @@ std::optional<std::string> GuestIommu::quota_warning() {
     return fmt::format(
         "guest {}: {} requests were answered NOMEM; raise {}: a guest's driver may ignore that "
         "answer and lose packets",
-        guest_.name, refusals, fmt::join(reached, "; "));
+        guest_.name, refusals, join(reached, "; "));
 }
 
 }  // namespace viommu::app
