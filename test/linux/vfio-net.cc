@@ -3,7 +3,9 @@
 /// lets it reach buffers that VFIO has mapped, and proves that it reaches them no longer once VFIO
 /// has unmapped them.
 ///
-/// usage: vfio-net BDF ADDRESS PEER     e.g. 0000:00:04.0 10.77.1.2 10.77.1.1
+/// usage: vfio-net BDF ADDRESS PEER [forever]     e.g. 0000:00:04.0 10.77.1.2 10.77.1.1
+///
+/// With `forever` it only exchanges packets with the peer, until somebody kills it.
 ///
 /// The peer is the host's network stack on the daemon's tap: it answers ARP, and ICMP echo with the
 /// bytes that it was sent. What happens is said in lines `@viommu vfio ...`; exit status 0 if all
@@ -211,11 +213,15 @@ void say_ranges(const Container& container) {
             (unsigned long long)range.last);
 }
 
-int run(const std::string& bdf, const char* ip, const char* peer_ip) {
+int run(const std::string& bdf, const char* ip, const char* peer_ip, bool forever) {
     Container container(bdf);
     say_ranges(container);
     Nic nic(container, bdf, inet_addr(ip), inet_addr(peer_ip));
     nic.resolve();
+    for (bool first = true; forever; first = false) {
+        nic.exchange(10);
+        if (first) say("exchanging");
+    }
     nic.exchange(200);
     say("exchanged 200");
     prove_no_reading(nic);
@@ -228,6 +234,7 @@ int run(const std::string& bdf, const char* ip, const char* peer_ip) {
 }  // namespace guest
 
 int main(int argc, char** argv) {
-    if (argc != 4) guest::die("usage: vfio-net BDF ADDRESS PEER");
-    return guest::run(argv[1], argv[2], argv[3]);
+    const bool forever = argc == 5 && std::strcmp(argv[4], "forever") == 0;
+    if (argc != 4 && !forever) guest::die("usage: vfio-net BDF ADDRESS PEER [forever]");
+    return guest::run(argv[1], argv[2], argv[3], forever);
 }
