@@ -39,7 +39,9 @@ class PortHandler final : public vhost::Handler {
         poller_ = &poller;
     }
 
-    uint64_t features() const override { return port_.features(); }
+    uint64_t features() const override {
+        return port_.features() | uint64_t{1} << wire::VHOST_F_LOG_ALL;
+    }
     uint16_t num_queues() const override { return net::NetPort::num_queues(); }
     void features_acked(uint64_t features) override {
         const Pause pause(*this);
@@ -52,6 +54,14 @@ class PortHandler final : public vhost::Handler {
     void memory_changed(std::shared_ptr<const virtq::MemoryMap> memory) override {
         const Pause pause(*this);
         port_.memory_changed(std::move(memory));
+    }
+    void disconnected() override {
+        const Pause pause(*this);
+        port_.memory_changed(nullptr);  // or the guest's memory would stay allocated
+    }
+    void log_changed(std::shared_ptr<const virtq::DirtyLog> log) override {
+        const Pause pause(*this);
+        port_.log_changed(std::move(log));
     }
     void queue_started(const virtq::Vring& vring) override {
         const Pause pause(*this);

@@ -16,6 +16,9 @@ class IovaSpace {
 
     /// `memory` outlives its use here; null: nothing resolves.
     void set_memory(const virtq::MemoryMap* memory) noexcept { memory_ = memory; }
+    /// Null: nobody wants to know. Outlives its use here.
+    void set_dirty_log(const virtq::DirtyLog* log) noexcept { log_ = log; }
+    const virtq::DirtyLog* dirty_log() const noexcept { return log_; }
     /// Whether a failure is reported to the guest. Off while an access is only being tried again.
     void report_faults(bool on) noexcept { report_ = on; }
 
@@ -46,6 +49,7 @@ class IovaSpace {
 
     xlate::Reader& reader_;
     const virtq::MemoryMap* memory_ = nullptr;
+    const virtq::DirtyLog* log_ = nullptr;
     uint64_t asked_ = 0;
     bool report_ = true;
 };

@@ -60,6 +60,11 @@ void NetPort::memory_changed(std::shared_ptr<const virtq::MemoryMap> memory) {
     space_.set_memory(memory_.get());
 }
 
+void NetPort::log_changed(std::shared_ptr<const virtq::DirtyLog> log) {
+    log_ = std::move(log);
+    space_.set_dirty_log(log_.get());
+}
+
 std::optional<virtq::Vring> NetPort::in_iovas(const virtq::Vring& vring) const noexcept {
     const bool iovas = config_.ring_addresses == RingAddresses::kAuto
                            ? (acked_ & bit(VIRTIO_F_ACCESS_PLATFORM)) != 0

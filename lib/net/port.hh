@@ -70,6 +70,8 @@ class NetPort {
     /// 5.1.4; bytes beyond the structure read as zero. There is nothing to write.
     void config_read(uint32_t offset, std::span<std::byte> out) const noexcept;
     void memory_changed(std::shared_ptr<const virtq::MemoryMap> memory);
+    /// Null: nobody wants to know which pages are written.
+    void log_changed(std::shared_ptr<const virtq::DirtyLog> log);
     void queue_started(const virtq::Vring& vring);
     /// Returns what GET_VRING_BASE answers; the frontend's own base when the ring could never be
     /// read.
@@ -139,6 +141,7 @@ class NetPort {
     IovaSpace space_{reader_};
     rte_mempool& pool_;
     std::shared_ptr<const virtq::MemoryMap> memory_;
+    std::shared_ptr<const virtq::DirtyLog> log_;
     uint64_t acked_ = 0;  ///< the rings' format is decided by it
     Queue receive_;
     Queue transmit_;

@@ -60,9 +60,10 @@ class NumBuffers {
                 bytes_[i] = piece.data() + (kAt + i - offset);
     }
     /// All pieces of the header have been seen.
-    void set(unsigned n) noexcept {
+    void set(unsigned n, const IovaSpace& space) noexcept {
         *bytes_[0] = std::byte(n);
         *bytes_[1] = std::byte(n >> 8);
+        for (const std::byte* byte : bytes_) virtq::wrote(space, {byte, 1});
     }
 
   private:
@@ -151,12 +152,13 @@ NetPort::Delivery NetPort::write_frame(const rte_mbuf* packet) noexcept {
             }
             if (filled == 1) num_buffers.find(piece, done);
             source.copy(piece);
+            virtq::wrote(space_, piece);
             done += uint32_t(piece.size());
         }
         left -= room;
     }
     if (drop == nullptr) {
-        num_buffers.set(filled);
+        num_buffers.set(filled, space_);
         q.counters.packets.add();
         q.counters.bytes.add(packet->pkt_len);
     } else {

@@ -26,7 +26,8 @@ IommuPort::IommuPort(device::Device& device, poll::Poller& poller)
 IommuPort::~IommuPort() { pause(); }
 
 uint64_t IommuPort::features() const {
-    return device_.features() | virtq::kRingFeatures | uint64_t{1} << wire::VIRTIO_F_RING_RESET;
+    return device_.features() | virtq::kRingFeatures | uint64_t{1} << wire::VIRTIO_F_RING_RESET |
+           uint64_t{1} << wire::VHOST_F_LOG_ALL;
 }
 
 // --- control thread ------------------------------------------------------------------------------
@@ -95,6 +96,17 @@ void IommuPort::connected() {
 void IommuPort::memory_changed(std::shared_ptr<const virtq::MemoryMap> memory) {
     memory_ = std::move(memory);
     space_ = virtq::GpaSpace(*memory_);
+    space_.set_dirty_log(log_.get());
+}
+
+void IommuPort::disconnected() {
+    space_ = {};
+    memory_.reset();  // or the guest's memory would stay allocated
+}
+
+void IommuPort::log_changed(std::shared_ptr<const virtq::DirtyLog> log) {
+    log_ = std::move(log);
+    space_.set_dirty_log(log_.get());
 }
 
 bool IommuPort::continues(const virtq::Vring& vring) const {
@@ -109,6 +121,7 @@ void IommuPort::queue_started(const virtq::Vring& vring) {
     const uint16_t index = vring.index;
     if (index >= kQueues) return;
     pause();
+    bases_[index] = vring.base;
     Queue& queue = queues_[index];
     const auto in_memory = memory_ ? virtq::from_uva(vring, *memory_) : std::nullopt;
     if (in_memory && queue.bind(space_, *in_memory, acked_)) {
@@ -130,7 +143,8 @@ void IommuPort::queue_started(const virtq::Vring& vring) {
 }
 
 uint32_t IommuPort::queue_stopped(uint16_t index, Stop) {
-    if (index >= kQueues || !vrings_[index]) return 0;
+    if (index >= kQueues) return 0;
+    if (!vrings_[index]) return bases_[index];  // it could not be used
     pause();
     Queue& queue = queues_[index];
     const uint32_t next = queue.next_base();

@@ -42,6 +42,8 @@ class IommuPort final : public Handler, public poll::Pollable {
     void config_read(uint32_t offset, std::span<std::byte> out) override;
     void config_write(uint32_t offset, std::span<const std::byte> in) override;
     void memory_changed(std::shared_ptr<const virtq::MemoryMap> memory) override;
+    void disconnected() override;
+    void log_changed(std::shared_ptr<const virtq::DirtyLog> log) override;
     void queue_started(const virtq::Vring& vring) override;
     uint32_t queue_stopped(uint16_t index, Stop why) override;
 
@@ -97,11 +99,13 @@ class IommuPort final : public Handler, public poll::Pollable {
     device::Device& device_;
     poll::Poller& poller_;
     std::shared_ptr<const virtq::MemoryMap> memory_;
+    std::shared_ptr<const virtq::DirtyLog> log_;
     virtq::GpaSpace space_;
     uint64_t acked_ = 0;
 
     std::array<Queue, kQueues> queues_;
     std::array<std::optional<virtq::Vring>, kQueues> vrings_;  // of running queues
+    std::array<uint32_t, kQueues> bases_{};                    // where they were started
     std::optional<End> end_;              // of the request queue
     bool only_requests_stopped_ = false;  // and the event queue has been running since
     std::vector<int> wake_fds_;

@@ -45,13 +45,21 @@ Session::Verdict Session::handle(Message message) {
     const bool ours = closed_ || rule == nullptr || rule->owner == Owner::kSession;
     Request request;
     if (ours) request.fds = message.take_fds();  // closed on return, unless somebody keeps them
-    if (!check(message, request)) {
-        message.take_fds();
-        return Verdict::kError;
+    Verdict verdict = Verdict::kError;
+    if (check(message, request)) {
+        if (!ours) return Verdict::kContinue;
+        verdict = act(message, request);
     }
-    if (!ours) return Verdict::kContinue;
-    const Verdict verdict = act(message, request);
-    if (verdict != Verdict::kError) start_ready_queues();
+    if (verdict != Verdict::kError) {
+        start_ready_queues();
+    } else {
+        message.take_fds();
+        // Frontends wait for a reply of its own here: QEMU for any, rust-vmm for the 16 bytes that
+        // it sent. Neither knows one that means failure, so a failure ends the connection: with a
+        // log that we do not write, migration would lose pages without a word.
+        if (message.request() == VHOST_USER_SET_LOG_BASE && (offered_ & bit(VHOST_F_LOG_ALL)))
+            message.forget_need_reply();
+    }
     return verdict;
 }
 
@@ -156,6 +164,8 @@ Session::Verdict Session::act(Message& message, Request& request) {
             // session on the old connection, and adds all memory regions without removing any.
             stop_all(Handler::Stop::kReconfigured);
             memory_ = {};
+            log_bits_.reset();
+            tell_log();
             return Verdict::kDone;
         case VHOST_USER_RESET_OWNER:
             // Deprecated; "recommended that back-ends either ignore this message, or use it to
@@ -242,17 +252,11 @@ Session::Verdict Session::change_memory(const Message& message, Request& request
     return Verdict::kDone;
 }
 
-/// Frontends wait for a reply of their own here: QEMU for any, rust-vmm for the 16 bytes that it
-/// sent. Neither knows one that means failure, so a failure ends the connection: with a log that we
-/// do not write, migration would lose pages without a word.
 /// When the reply is sent nothing is written to the previous log any more.
 Session::Verdict Session::set_log_base(Message& message, Request& request) {
     const auto wanted = *message.payload<vhost_user_log>();
     auto bits = map_shared(request.fds[0], wanted.mmap_offset, wanted.mmap_size);
-    if (!bits) {
-        message.forget_need_reply();
-        return refuse(message, "dirty log: " + bits.error().message);
-    }
+    if (!bits) return refuse(message, "dirty log: " + bits.error().message);
     stop_all(Handler::Stop::kReconfigured);
     log_bits_ = std::move(*bits);
     log_bytes_ = wanted.mmap_size;
@@ -308,16 +312,19 @@ Session::Verdict Session::set_config(const Message& message) {
 
 bool Session::acked(unsigned feature) const { return features_ && (*features_ & bit(feature)); }
 
-/// Features, memory or the log have changed.
+/// Features, memory or the log have changed. No queue is running.
 void Session::tell_log() {
     const bool on = acked(VHOST_F_LOG_ALL) && log_bits_ && memory_.map();
-    if (on)
-        handler_.log_changed(
-            std::make_shared<const virtq::DirtyLog>(memory_.map(), log_bits_, log_bytes_));
-    else if (logging_)
-        handler_.log_changed(nullptr);
-    if (on != logging_) log(RTE_LOG_INFO, "{}: dirty logging is {}", name_, on ? "on" : "off");
-    logging_ = on;
+    if (!on && !log_) return;
+    if (log_ && log_->missed() != 0)
+        log(RTE_LOG_WARNING,
+            "{}: {} writes to guest memory lie beyond the VMM's dirty log of {:#x} bytes: it cannot "
+            "migrate those pages",
+            name_, log_->missed(), log_bytes_);
+    if (on != bool(log_)) log(RTE_LOG_INFO, "{}: dirty logging is {}", name_, on ? "on" : "off");
+    log_ = on ? std::make_shared<const virtq::DirtyLog>(memory_.map(), log_bits_, log_bytes_)
+              : nullptr;
+    handler_.log_changed(log_);
 }
 
 // --- queues --------------------------------------------------------------------------------------
@@ -361,9 +368,8 @@ void Session::close() {
     if (closed_) return;
     stop_all(Handler::Stop::kDisconnected);
     closed_ = true;
-    if (logging_) handler_.log_changed(nullptr);
-    logging_ = false;
     log_bits_.reset();
+    tell_log();
     memory_ = {};
     handler_.disconnected();
 }

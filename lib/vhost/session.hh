@@ -103,7 +103,7 @@ class Session {
 
     std::shared_ptr<std::byte> log_bits_;
     uint64_t log_bytes_ = 0;
-    bool logging_ = false;  ///< the Handler has a log
+    std::shared_ptr<const virtq::DirtyLog> log_;  ///< what the Handler has
 };
 
 }  // namespace viommu::vhost

@@ -12,6 +12,8 @@
 ///   socket.cc    registration, connections: who may come in, callbacks to sessions
 ///   session.hh   one connection: messages, and which queues run
 ///   message.hh   the part of the library's message that is safe to look at
+///   rules.hh     what each message must look like, and whose it is
+///   memory_table.hh  the connection's memory regions, which we map ourselves
 ///   peer.hh      the connection's socket, which the library does not show
 #pragma once
 

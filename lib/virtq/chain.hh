@@ -127,6 +127,7 @@ class Cursor {
     size_t write(std::span<const std::byte> in) noexcept requires(allows(kNeed, Access::kWrite)) {
         return pass(in.size(), [&](size_t at, std::span<std::byte> piece) {
             std::memcpy(piece.data(), in.data() + at, piece.size());
+            wrote(space_, piece);
         });
     }
     /// Pass over bytes that must be accessible but are of no interest.

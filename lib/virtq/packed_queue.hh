@@ -172,7 +172,7 @@ bool PackedQueue<Space>::bind(Space& space, const Vring& vring, uint64_t feature
         !device_area_.resolve(space, vring.used, kArea, Access::kWrite))
         return false;
     space_ = &space;
-    bound_to(vring, features);
+    bound_to(space, vring, features);
     return true;
 }
 

@@ -63,12 +63,17 @@ class QueueBase {
     static T load(const std::byte* p) noexcept {
         return __atomic_load_n(reinterpret_cast<const T*>(p), kOrder);
     }
+    /// All writes to the ring.
     template <class T, int kOrder = __ATOMIC_RELAXED>
-    static void store(std::byte* p, T v) noexcept {
+    void store(std::byte* p, T v) const noexcept {
         __atomic_store_n(reinterpret_cast<T*>(p), v, kOrder);
+        if (log_ != nullptr) [[unlikely]]
+            log_->wrote(p, sizeof v);
     }
 
-    void bound_to(const Vring& vring, uint64_t features) noexcept {
+    template <AddressSpace Space>
+    void bound_to(const Space& space, const Vring& vring, uint64_t features) noexcept {
+        log_ = dirty_log_of(space);
         size_ = vring.size;
         call_fd_ = vring.call_fd;
         event_idx_ = negotiated(features, wire::VIRTIO_F_EVENT_IDX);
@@ -79,6 +84,7 @@ class QueueBase {
         return Pop::kBroken;
     }
 
+    const DirtyLog* log_ = nullptr;  // of the space; null: nobody wants to know
     uint32_t size_ = 0;
     /// Split: used elements; packed: slots; that were published since needs_signal() was asked.
     uint32_t unsignalled_ = 0;

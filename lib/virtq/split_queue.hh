@@ -192,7 +192,7 @@ bool SplitQueue<Space>::bind(Space& space, const Vring& vring, uint64_t features
         !used_.resolve(space, vring.used, wire::used_ring_bytes(n, events), Access::kReadWrite))
         return false;
     space_ = &space;
-    bound_to(vring, features);
+    bound_to(space, vring, features);
     return true;
 }
 

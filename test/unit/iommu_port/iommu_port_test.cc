@@ -434,5 +434,26 @@ TEST_F(IommuPortTest, broken_ring_stops_and_a_restart_mends_it) {
     EXPECT_EQ(answers().size(), 1u);
 }
 
+TEST_F(IommuPortTest, disconnect_lets_go_of_the_guests_memory) {
+    stop(VIRTIO_IOMMU_VQ_REQUEST);
+    stop(VIRTIO_IOMMU_VQ_EVENT);
+    const std::weak_ptr<const virtq::MemoryMap> held = map;
+    map.reset();
+    EXPECT_FALSE(held.expired());
+    port->disconnected();
+    EXPECT_TRUE(held.expired());
+}
+
+/// QEMU takes memory away and gives it back with rings in it.
+TEST_F(IommuPortTest, queue_that_cannot_be_used_stops_where_it_was_started) {
+    stop(VIRTIO_IOMMU_VQ_REQUEST);
+    auto nowhere = vring(VIRTIO_IOMMU_VQ_REQUEST);
+    nowhere.desc = 16;
+    nowhere.base = 77;
+    port->queue_started(nowhere);
+    EXPECT_EQ(port->stats().unusable_queues.was(), 1u);
+    EXPECT_EQ(stop(VIRTIO_IOMMU_VQ_REQUEST), 77u);
+}
+
 }  // namespace
 }  // namespace viommu::vhost

@@ -164,6 +164,11 @@ TEST_F(Log, that_cannot_be_mapped_ends_the_connection) {
         EXPECT_FALSE(f.receive());
         EXPECT_TRUE(f.is_closed());
     }
+    Frontend f(path);
+    ASSERT_TRUE(f.send(VHOST_USER_SET_LOG_BASE, good.message(), {},
+                       kVhostUserVersion | kVhostUserNeedReply));
+    EXPECT_FALSE(f.receive()) << "without a file";
+    EXPECT_TRUE(f.is_closed());
 }
 
 TEST_F(Log, fd_is_accepted) {
