@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <span>
-#include <vector>
 
 #include "address_space.hh"
 
@@ -35,7 +35,7 @@ class Chain {
     /// Spec: 2.7.5 "the driver MUST NOT add a descriptor chain longer than 2^32 bytes in total".
     static constexpr uint64_t kMaxBytes = uint64_t{1} << 32;
 
-    Chain() : segments_(kMinSegments) {}
+    Chain() : segments_(new Segment[kMinSegments]) {}
     Chain(const Chain&) = delete;
     Chain& operator=(const Chain&) = delete;
 
@@ -43,14 +43,16 @@ class Chain {
     /// is room for are malformed.
     void reserve(uint32_t size) {
         begin({});
-        if (size > segments_.size()) segments_ = std::vector<Segment>(size);
+        if (size <= room_) return;
+        segments_.reset(new Segment[size]);
+        room_ = size;
     }
 
     const Taken& taken() const noexcept { return taken_; }
     uint16_t head() const noexcept { return taken_.id; }
-    std::span<const Segment> readable() const noexcept { return {segments_.data(), readable_}; }
+    std::span<const Segment> readable() const noexcept { return {segments_.get(), readable_}; }
     std::span<const Segment> writable() const noexcept {
-        return {segments_.data() + readable_, size_t(count_ - readable_)};
+        return {segments_.get() + readable_, size_t(count_ - readable_)};
     }
     uint64_t readable_bytes() const noexcept { return readable_bytes_; }
     uint64_t writable_bytes() const noexcept { return writable_bytes_; }
@@ -70,7 +72,7 @@ class Chain {
         ++descriptors_;
         if (!writable && count_ != readable_) return false;
         if (len == 0) return true;
-        if (addr + (len - 1) < addr || count_ == segments_.size()) return false;
+        if (addr + (len - 1) < addr || count_ == room_) return false;
         segments_[count_++] = {addr, len};
         readable_ += !writable;
         (writable ? writable_bytes_ : readable_bytes_) += len;
@@ -86,9 +88,10 @@ class Chain {
     uint32_t count_ = 0;
     uint32_t readable_ = 0;
     uint32_t descriptors_ = 0;
+    uint32_t room_ = kMinSegments;
     uint64_t readable_bytes_ = 0;
     uint64_t writable_bytes_ = 0;
-    std::vector<Segment> segments_;
+    std::unique_ptr<Segment[]> segments_;
 };
 
 /// Copy guest memory once: whatever is decided about `out` afterwards, the compiler may not look at

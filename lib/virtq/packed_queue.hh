@@ -230,7 +230,7 @@ Pop PackedQueue<Space>::pop(Chain& chain) noexcept {
     return walk(chain, tail);
 }
 
-/// Spec: 2.8.6, 2.8.7, 2.8.17 "MUST NOT create a descriptor list longer than the Queue Size"; 2.8.8
+/// Spec: 2.8.6, 2.8.17 "MUST NOT create a descriptor list longer than the Queue Size"; 2.8.5
 /// a list is direct, or one descriptor that refers to a table. A malformed chain is followed to its
 /// end all the same: there stands its id.
 template <AddressSpace Space>
@@ -261,7 +261,7 @@ Pop PackedQueue<Space>::walk(Chain& chain, Tail tail) noexcept {
     }
 }
 
-/// Spec: 2.8.8 the table is the chain, from its first descriptor to its last; of their flags only
+/// Spec: 2.8.7 the table is the chain, from its first descriptor to its last; of their flags only
 /// WRITE means anything.
 template <AddressSpace Space>
 Pop PackedQueue<Space>::walk_indirect(Chain& chain, uint64_t table, uint32_t bytes) noexcept {
@@ -281,7 +281,7 @@ Pop PackedQueue<Space>::walk_indirect(Chain& chain, uint64_t table, uint32_t byt
 template <AddressSpace Space>
 void PackedQueue<Space>::push(const Taken& taken, uint32_t written) noexcept {
     uint16_t flags = used_.wrap ? kAvail | kUsed : 0;
-    if (written != 0) flags |= wire::VIRTQ_DESC_F_WRITE;  // 2.8.4: whether anything was written
+    if (written != 0) flags |= wire::VIRTQ_DESC_F_WRITE;  // 2.8.3: whether anything was written
     last_at_ = used_.slot;
     last_ = uint64_t{written} | uint64_t{taken.id} << 32 | uint64_t{flags} << 48;
     if (pushed_ == 0) {

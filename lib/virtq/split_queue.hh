@@ -121,7 +121,7 @@ class SplitQueue : public QueueBase {
     void enable_notifications(bool on) noexcept {
         if (event_idx_) {
             set_avail_event(on ? next_ : uint16_t(next_ - 1));
-            store<uint16_t>(used_.at(kFlags), 0);  // 2.7.10.1
+            store<uint16_t>(used_.at(kFlags), 0);  // 2.7.10.2
         } else {
             store<uint16_t>(used_.at(kFlags), on ? 0 : wire::VIRTQ_USED_F_NO_NOTIFY);
         }

@@ -123,7 +123,7 @@ TEST(SplitEventIdx, flags_are_ignored_and_zero) {
     auto& guest = static_cast<ReferenceDriver&>(*rig.driver);
     rig.space.put(Rig::kUsedAt, uint16_t{1});
     rig.queue.enable_notifications(false);
-    EXPECT_EQ(guest.used_flags(), 0) << "2.7.10.1: the device MUST set flags to 0";
+    EXPECT_EQ(guest.used_flags(), 0) << "2.7.10.2: the device MUST set flags to 0";
     rig.space.put(Rig::kAvailAt, uint16_t{1});  // NO_INTERRUPT, which now means nothing
     guest.want_interrupt_after(0);
     EXPECT_TRUE(batch(rig, 1));
