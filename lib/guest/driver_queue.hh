@@ -1,59 +1,55 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
-#include <optional>
-#include <string>
+#include <memory>
 
-#include "dma.hh"
-#include "viommu_wire.hh"
+#include "packed_ring.hh"
+#include "split_ring.hh"
 
 namespace viommu::guest {
 
-/// One buffer of a chain, as its descriptor says it.
-struct Segment {
-    BusAddress at;
-    uint32_t bytes;
-};
-
-/// A chain that the device has returned.
-struct Completion {
-    uint16_t head;   ///< the descriptor it began with
-    uint32_t bytes;  ///< what the device claims to have written
-    uint64_t token;  ///< what it was added with
-};
-
-/// The driver's side of a split virtqueue.
+/// The driver's side of a virtqueue, split or packed, with or without EVENT_IDX, IN_ORDER and
+/// indirect descriptors: what was negotiated decides.
 ///
-/// Layout is Linux's vring_init(): one allocation with descriptor table, available ring, padding to
-/// `align`, used ring; the two event fields are there, EVENT_IDX is not negotiated. The allocation
-/// is contiguous at bus addresses only: every access looks its page up, and nothing that crosses a
-/// page is touched as one.
+/// The ring is one allocation, contiguous at bus addresses only: every access looks its page up,
+/// and nothing that crosses a page is touched as one.
 ///
 /// The device under test may be wrong, so what it writes is checked: a queue that saw something
 /// impossible is broken() and returns nothing any more.
 ///
-/// Spec:    virtio 1.3, 2.7
-/// Threads: one. Against the device: avail.idx is stored with release, its partner is the device's
-///          acquire load; used.idx is loaded with acquire, its partner is the device's release
-///          store; kick() has a full fence between its store of avail.idx and its load of
-///          used.flags, whose partner is the device's fence between flags and avail.idx.
+/// Spec:    virtio 1.3, 2.7 and 2.8
+/// Threads: one. Against the device: avail.idx, or the flags of the first new descriptor, are
+///          stored with release, and their partner is the device's acquire load; used.idx, or a used
+///          descriptor's flags, are loaded with acquire, and their partner is the device's release
+///          store; kick() has a full fence between its store and its load of what the device says
+///          about signals, whose partner is the device's fence the other way round.
 class DriverQueue {
   public:
     static constexpr uint32_t kDefaultAlign = 64;  // what Linux uses with virtio 1.x over PCI
 
-    /// Bytes of the allocation for `size` entries, a power of two up to kMaxQueueSize.
-    static constexpr uint64_t ring_bytes(uint32_t size, uint32_t align = kDefaultAlign) {
-        return used_offset(size, align) + wire::used_ring_bytes(size) + 2;
+    /// Bytes of the allocation for `size` entries.
+    static constexpr uint64_t ring_bytes(uint32_t size, RingFormat format = {},
+                                         uint32_t align = kDefaultAlign) {
+        return format.packed ? PackedRing::bytes(size) : SplitRing::bytes(size, align);
+    }
+    /// Whether such a queue can exist: from 1 to kMaxQueueSize, a power of two unless packed.
+    static constexpr bool is_size(uint32_t size, RingFormat format) {
+        return size != 0 && size <= wire::kMaxQueueSize &&
+               (format.packed || (size & (size - 1)) == 0);
     }
 
-    /// `ring`: zeroed, ring_bytes() long. `kick_fd`: the caller's; -1: the device polls.
-    DriverQueue(DmaBlock ring, uint16_t size, int kick_fd, uint32_t align = kDefaultAlign);
+    /// `ring`: zeroed, ring_bytes() long. `kick_fd`: the caller's; -1: the device polls. `align`:
+    /// of a split ring.
+    DriverQueue(DmaBlock ring, uint16_t size, int kick_fd, RingFormat format = {},
+                uint32_t align = kDefaultAlign);
 
-    uint16_t size() const { return size_; }
-    const DmaBlock& ring() const { return ring_; }
-    BusAddress desc() const { return ring_.bus; }
-    BusAddress avail() const { return ring_.bus + avail_; }
-    BusAddress used() const { return ring_.bus + used_; }
+    uint16_t size() const { return ring_->size(); }
+    const DmaBlock& ring() const { return ring_->block(); }
+    /// The parts, by the names of SET_VRING_ADDR: of a packed ring, avail() is the driver's event
+    /// suppression and used() the device's.
+    BusAddress desc() const { return ring_->block().bus; }
+    BusAddress avail() const { return ring_->avail(); }
+    BusAddress used() const { return ring_->used(); }
 
     /// Write a chain: what the device reads, then what it writes. The device sees it after
     /// publish(). False: not enough free descriptors, or no segment; nothing was done.
@@ -70,50 +66,37 @@ class DriverQueue {
                       uint64_t token);
 
     /// Let the device see what was added.
-    void publish();
-    /// publish(), then signal the device unless it says it does not want it. Returns whether.
+    void publish() { ring_->publish(); }
+    /// publish(), then signal the device unless it says that it does not want it. Returns whether.
     bool kick();
 
     /// The next chain that the device has returned; its descriptors are free again.
-    std::optional<Completion> pop();
+    std::optional<Completion> pop() { return ring_->pop(); }
 
-    /// Ask the device to signal its call fd, or not to (VIRTQ_AVAIL_F_NO_INTERRUPT).
-    void want_interrupts(bool wanted);
+    /// Ask the device to signal its call fd when it returns something, or not to. With EVENT_IDX:
+    /// only when it returns the entry `after` entries (split: chains; packed: descriptors, less
+    /// than size()) behind the next one. Returns whether it has returned that already, so that no
+    /// signal may come; this is reliable: a device that did not see the wish is seen.
+    ///
+    /// Without EVENT_IDX `after` is not for the device. With it, a split queue of which nobody asks
+    /// again gives a signal that is not wanted every 65536 entries.
+    bool want_interrupts(bool wanted, uint16_t after = 0) {
+        return ring_->want_interrupts(wanted, after);
+    }
 
-    uint16_t free_descriptors() const { return free_; }
-    uint16_t in_flight() const { return chains_; }
+    /// What a device that has returned everything up to the last pop(), and holds nothing else,
+    /// answers to GET_VRING_BASE. Of a packed ring the upper half repeats the lower.
+    uint32_t base() const { return ring_->base(); }
+
+    uint16_t free_descriptors() const { return ring_->free_descriptors(); }
+    uint16_t in_flight() const { return ring_->in_flight(); }
     /// Why this queue cannot be used any more; empty: it can.
-    const std::string& broken() const { return broken_; }
+    const std::string& broken() const { return ring_->broken(); }
 
   private:
-    struct Slot {
-        uint16_t next;
-        uint16_t descriptors;  // of the chain that begins here; 0: none does
-        uint64_t token;
-    };
-    static constexpr uint64_t used_offset(uint32_t size, uint32_t align) {
-        const uint64_t end = wire::desc_table_bytes(size) + wire::avail_ring_bytes(size) + 2;
-        return (end + align - 1) / align * align;
-    }
-    template <class T>
-    T& shared(uint64_t offset) const {
-        return *reinterpret_cast<T*>(ring_.at(offset));
-    }
-    void write_descriptor(uint16_t index, const Segment& segment, uint16_t flags, uint16_t next);
-    void offer(uint16_t head, uint16_t descriptors, uint64_t token);
-
-    DmaBlock ring_;
+    std::unique_ptr<Ring> ring_;
     DmaBlock tables_;
-    std::vector<Slot> slots_;
-    std::string broken_;
-    uint64_t avail_, used_;
     uint32_t max_indirect_ = 0;
-    uint16_t size_;
-    uint16_t free_;
-    uint16_t first_free_ = 0;
-    uint16_t chains_ = 0;
-    uint16_t next_avail_ = 0;
-    uint16_t next_used_ = 0;
     int kick_fd_;
 };
 

@@ -3,6 +3,7 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
@@ -11,53 +12,13 @@ namespace viommu::guest {
 
 using namespace wire;
 
-const char* request_name(uint32_t request) {
-    switch (request) {
-        case VHOST_USER_GET_FEATURES:
-            return "GET_FEATURES";
-        case VHOST_USER_SET_FEATURES:
-            return "SET_FEATURES";
-        case VHOST_USER_SET_OWNER:
-            return "SET_OWNER";
-        case VHOST_USER_SET_MEM_TABLE:
-            return "SET_MEM_TABLE";
-        case VHOST_USER_SET_VRING_NUM:
-            return "SET_VRING_NUM";
-        case VHOST_USER_SET_VRING_ADDR:
-            return "SET_VRING_ADDR";
-        case VHOST_USER_SET_VRING_BASE:
-            return "SET_VRING_BASE";
-        case VHOST_USER_GET_VRING_BASE:
-            return "GET_VRING_BASE";
-        case VHOST_USER_SET_VRING_KICK:
-            return "SET_VRING_KICK";
-        case VHOST_USER_SET_VRING_CALL:
-            return "SET_VRING_CALL";
-        case VHOST_USER_GET_PROTOCOL_FEATURES:
-            return "GET_PROTOCOL_FEATURES";
-        case VHOST_USER_SET_PROTOCOL_FEATURES:
-            return "SET_PROTOCOL_FEATURES";
-        case VHOST_USER_GET_QUEUE_NUM:
-            return "GET_QUEUE_NUM";
-        case VHOST_USER_SET_VRING_ENABLE:
-            return "SET_VRING_ENABLE";
-        case VHOST_USER_SET_BACKEND_REQ_FD:
-            return "SET_BACKEND_REQ_FD";
-        case VHOST_USER_GET_CONFIG:
-            return "GET_CONFIG";
-        case VHOST_USER_SET_CONFIG:
-            return "SET_CONFIG";
-        default:
-            return "message";
-    }
-}
-
 namespace {
 
 bool is_get(uint32_t request) {
     return request == VHOST_USER_GET_FEATURES || request == VHOST_USER_GET_PROTOCOL_FEATURES ||
            request == VHOST_USER_GET_QUEUE_NUM || request == VHOST_USER_GET_VRING_BASE ||
-           request == VHOST_USER_GET_CONFIG;
+           request == VHOST_USER_GET_CONFIG || request == VHOST_USER_GET_MAX_MEM_SLOTS ||
+           request == VHOST_USER_SET_LOG_BASE;
 }
 
 template <class T>
@@ -85,6 +46,7 @@ void Frontend::disconnect() {
     channel_.close();
     backend_requests_.close();
     active_.clear();
+    regions_.clear();
     need_reply_ = false;
 }
 
@@ -93,11 +55,13 @@ Result<void> Frontend::reconnect() {
     auto channel = Channel::connect(options_.socket, options_.timeout);
     if (!channel) return tl::unexpected(channel.error());
     channel_ = std::move(*channel);
+    reconnected_ = true;
     return negotiate(false);
 }
 
 Result<void> Frontend::exchange(uint32_t request, std::span<const std::byte> payload,
-                                std::span<const int> fds, std::span<std::byte> reply) {
+                                std::span<const int> fds, std::span<std::byte> reply,
+                                ReplySize size) {
     const auto failed = [&](const std::string& why) {
         return fail("{}: {}: {}", options_.socket, request_name(request), why);
     };
@@ -123,6 +87,8 @@ Result<void> Frontend::exchange(uint32_t request, std::span<const std::byte> pay
         return failed(fmt::format("answered with message {}", uint32_t(answer.request)));
     if (answer.flags != (kVhostUserVersion | kVhostUserReply))
         return failed(fmt::format("answered with flags {:#x}", uint32_t(answer.flags)));
+    if (size == ReplySize::kAtMost && answer.size < reply.size())
+        reply = reply.first(answer.size);
     if (answer.size != reply.size())
         return failed(
             fmt::format("answered with {} bytes instead of {}; Cloud Hypervisor would hang",
@@ -174,7 +140,11 @@ Result<void> Frontend::negotiate_protocol(bool first) {
     }
     if (auto ok = set(VHOST_USER_SET_PROTOCOL_FEATURES, le64{protocol_features_}); !ok) return ok;
     need_reply_ = negotiated(VHOST_USER_PROTOCOL_F_REPLY_ACK);
-    if (!negotiated(VHOST_USER_PROTOCOL_F_MQ) || (!first && options_.vmm != Vmm::kQemu)) return {};
+    const bool qemu = options_.vmm == Vmm::kQemu;
+    if (qemu && negotiated(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS))
+        if (auto slots = get<le64>(VHOST_USER_GET_MAX_MEM_SLOTS); !slots)
+            return tl::unexpected(slots.error());
+    if (!negotiated(VHOST_USER_PROTOCOL_F_MQ) || (!first && !qemu)) return {};
     const auto num = get<le64>(VHOST_USER_GET_QUEUE_NUM);
     if (!num) return tl::unexpected(num.error());
     queue_num_ = *num;
@@ -230,41 +200,88 @@ Result<void> Frontend::activate(uint64_t acked, const Memory& memory,
                                 std::span<const QueueSetup> queues) {
     if (auto ok = set_features(acked); !ok) return ok;
     if (auto ok = set_mem_table(memory); !ok) return ok;
-    if (options_.vmm == Vmm::kCloudHypervisor)
-        for (const auto& q : queues)
-            if (auto ok = set_ring_size(q); !ok) return ok;
-    active_.clear();
-    for (const auto& q : queues) {
-        if (options_.vmm == Vmm::kQemu)
-            if (auto ok = set_ring_size(q); !ok) return ok;
-        if (auto ok = set_vring(q); !ok) return ok;
-        active_.push_back(q.index);
-    }
-    for (const uint16_t q : active_)
-        if (auto ok = enable(q, true); !ok) return ok;
+    active_.assign(queues.begin(), queues.end());
+    if (auto ok = start_all(); !ok) return ok;
+    reconnected_ = false;
     const bool channel =
         options_.vmm == Vmm::kCloudHypervisor && negotiated(VHOST_USER_PROTOCOL_F_BACKEND_REQ);
     return channel ? set_backend_channel() : Result<void>{};
 }
 
-Result<std::vector<uint16_t>> Frontend::reset() {
-    std::vector<uint16_t> bases;
-    for (const uint16_t q : active_) {
-        if (auto ok = enable(q, false); !ok) return tl::unexpected(ok.error());
-        const auto base = get_vring_base(q);
+Result<void> Frontend::start_all() {
+    if (options_.vmm == Vmm::kCloudHypervisor)
+        for (const auto& q : active_)
+            if (auto ok = set_ring_size(q); !ok) return ok;
+    for (const auto& q : active_) {
+        if (options_.vmm == Vmm::kQemu)
+            if (auto ok = set_ring_size(q); !ok) return ok;
+        if (auto ok = set_vring(q); !ok) return ok;
+    }
+    for (const auto& q : active_)
+        if (auto ok = enable(q.index, true); !ok) return ok;
+    return {};
+}
+
+Result<std::vector<uint32_t>> Frontend::reset() {
+    std::vector<uint32_t> answers;
+    const bool qemu = options_.vmm == Vmm::kQemu;
+    for (const auto& q : active_)
+        if (qemu)
+            if (auto ok = enable(q.index, false); !ok) return tl::unexpected(ok.error());
+    for (const auto& q : active_) {
+        if (!qemu)
+            if (auto ok = enable(q.index, false); !ok) return tl::unexpected(ok.error());
+        const auto base = get_vring_base(q.index);
         if (!base) return tl::unexpected(base.error());
-        bases.push_back(*base);
+        answers.push_back(*base);
     }
     active_.clear();
-    return bases;
+    bases_.clear();
+    return answers;
+}
+
+Result<void> Frontend::pause() {
+    for (const auto& q : active_)
+        if (auto ok = enable(q.index, false); !ok) return ok;
+    if (options_.vmm == Vmm::kCloudHypervisor) return {};
+    for (const auto& q : active_) {
+        const auto base = get_vring_base(q.index);
+        if (!base) return tl::unexpected(base.error());
+        bases_[q.index] = *base;
+    }
+    return {};
+}
+
+Result<void> Frontend::resume() {
+    if (options_.vmm == Vmm::kCloudHypervisor) {
+        for (const auto& q : active_)
+            if (auto ok = enable(q.index, true); !ok) return ok;
+        return {};
+    }
+    if (auto ok = set_features(acked_); !ok) return ok;
+    if (auto ok = set_mem_table(std::vector(regions_), memory_fd_); !ok) return ok;
+    return start_all();
+}
+
+Result<uint32_t> Frontend::stop_queue(uint16_t index) {
+    std::erase_if(active_, [&](const QueueSetup& q) { return q.index == index; });
+    bases_.erase(index);
+    return get_vring_base(index);
+}
+
+Result<void> Frontend::start_queue(const QueueSetup& queue) {
+    if (auto ok = set_ring_size(queue); !ok) return ok;
+    if (auto ok = set_vring(queue); !ok) return ok;
+    active_.push_back(queue);
+    return enable(queue.index, true);
 }
 
 Result<void> Frontend::set_features(uint64_t acked) {
     const uint64_t platform = bit(VIRTIO_F_ACCESS_PLATFORM);
     const bool tell = options_.ring_addresses == RingAddresses::kIova;
     const uint64_t value = tell ? acked | platform : acked & ~platform;
-    return set(VHOST_USER_SET_FEATURES,
-               le64{(value | bit(VHOST_USER_F_PROTOCOL_FEATURES)) & features_});
+    acked_ = (value | bit(VHOST_USER_F_PROTOCOL_FEATURES)) & features_;
+    return set(VHOST_USER_SET_FEATURES, le64{acked_});
 }
 
 Result<void> Frontend::set_mem_table(const Memory& memory) {
@@ -272,7 +289,32 @@ Result<void> Frontend::set_mem_table(const Memory& memory) {
 }
 
 Result<void> Frontend::set_mem_table(std::span<const MemoryRegion> regions, int fd) {
-    const vhost_user_mem_header head{uint32_t(regions.size()), 0};
+    memory_fd_ = fd;
+    const auto sent = std::exchange(regions_, {regions.begin(), regions.end()});
+    if (options_.vmm == Vmm::kQemu && negotiated(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS)) {
+        const auto without = [](std::span<const MemoryRegion> all,
+                                std::span<const MemoryRegion> these) {
+            std::vector<MemoryRegion> rest;
+            for (const auto& r : all)
+                if (std::find(these.begin(), these.end(), r) == these.end()) rest.push_back(r);
+            return rest;
+        };
+        for (const auto& r : without(sent, regions_))
+            if (auto ok = memory_regions(VHOST_USER_REM_MEM_REG, {&r, 1}, fd); !ok) return ok;
+        for (const auto& r : without(regions_, sent))
+            if (auto ok = memory_regions(VHOST_USER_ADD_MEM_REG, {&r, 1}, fd); !ok) return ok;
+        return {};
+    }
+    return memory_regions(VHOST_USER_SET_MEM_TABLE, regions_, fd);
+}
+
+/// A table of regions, or a single one, whose header is as long.
+Result<void> Frontend::memory_regions(uint32_t request, std::span<const MemoryRegion> regions,
+                                      int fd) {
+    static_assert(sizeof(vhost_user_mem_reg) ==
+                  sizeof(vhost_user_mem_header) + sizeof(vhost_user_mem_region));
+    const bool table = request == VHOST_USER_SET_MEM_TABLE;
+    const vhost_user_mem_header head{table ? uint32_t(regions.size()) : 0, 0};
     std::vector<std::byte> body(sizeof head + regions.size() * sizeof(vhost_user_mem_region));
     std::memcpy(body.data(), &head, sizeof head);
     for (size_t i = 0; i < regions.size(); ++i) {
@@ -280,8 +322,18 @@ Result<void> Frontend::set_mem_table(std::span<const MemoryRegion> regions, int 
         const vhost_user_mem_region entry{r.first.value, r.bytes, r.uva().value, r.file_offset};
         std::memcpy(body.data() + sizeof head + i * sizeof entry, &entry, sizeof entry);
     }
-    regions_.assign(regions.begin(), regions.end());
-    return exchange(VHOST_USER_SET_MEM_TABLE, body, std::vector<int>(regions.size(), fd));
+    const bool fds = request != VHOST_USER_REM_MEM_REG;
+    return exchange(request, body, std::vector<int>(fds ? regions.size() : 0, fd));
+}
+
+Result<void> Frontend::add_memory(const MemoryRegion& region, int fd) {
+    if (negotiated(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS)) {
+        regions_.push_back(region);
+        return memory_regions(VHOST_USER_ADD_MEM_REG, {&region, 1}, fd);
+    }
+    auto all = regions_;
+    all.push_back(region);
+    return set_mem_table(all, fd);
 }
 
 Result<void> Frontend::set_ring_size(const QueueSetup& queue) {
@@ -316,26 +368,45 @@ Result<uint64_t> Frontend::ring_part(BusAddress at, uint64_t bytes, const char* 
 }
 
 Result<void> Frontend::set_ring_address(const QueueSetup& queue) {
+    constexpr uint64_t kEvents = sizeof(pvirtq_event_suppress);
     const auto desc = ring_part(queue.desc, desc_table_bytes(queue.size), "descriptor");
     if (!desc) return tl::unexpected(desc.error());
-    const auto avail = ring_part(queue.avail, avail_ring_bytes(queue.size), "available");
+    const auto avail = ring_part(
+        queue.avail, packed() ? kEvents : avail_ring_bytes(queue.size), "available");
     if (!avail) return tl::unexpected(avail.error());
-    const auto used = ring_part(queue.used, used_ring_bytes(queue.size), "used");
+    const auto used =
+        ring_part(queue.used, packed() ? kEvents : used_ring_bytes(queue.size), "used");
     if (!used) return tl::unexpected(used.error());
+    const bool log = (acked_ & bit(VHOST_F_LOG_ALL)) != 0;
     return set(VHOST_USER_SET_VRING_ADDR,
-               vhost_user_vring_addr{queue.index, 0, *desc, *used, *avail, 0});
+               vhost_user_vring_addr{queue.index, log ? kVhostUserVringLog : 0u, *desc, *used,
+                                     *avail, log ? queue.used.value : 0});
 }
 
-/// Cloud Hypervisor reads avail.idx where it believes the ring to be. With ring addresses that are
+/// An index of a split ring, where the VMM believes the ring to be. With ring addresses that are
 /// IOVAs this is whatever lies at that GPA, and a backend must not believe it.
-uint16_t Frontend::guess_base(const QueueSetup& queue) const {
-    if (options_.vmm == Vmm::kQemu || options_.ring_addresses == RingAddresses::kIova) return 0;
-    const Gpa index{queue.avail.value + 2};
+std::optional<uint16_t> Frontend::read_index(BusAddress at) const {
+    if (options_.ring_addresses == RingAddresses::kIova) return std::nullopt;
+    const Gpa index{at.value + 2};
     for (const auto& r : regions_)
         if (r.contains(index, 2))
             return std::atomic_ref(*reinterpret_cast<uint16_t*>(r.data + (index - r.first)))
                 .load(std::memory_order_relaxed);
-    return 0;
+    return std::nullopt;
+}
+
+/// Cloud Hypervisor reads avail.idx, or after a reconnection with IN_ORDER used.idx. QEMU keeps what
+/// GET_VRING_BASE said, and when a backend was lost that could not be asked, it reads used.idx. A
+/// packed ring has no such index: it stays with what was said last, and begins with both wrap
+/// counters set, which Cloud Hypervisor, whose bases have 16 bits, could not say.
+uint32_t Frontend::guess_base(const QueueSetup& queue) const {
+    const bool qemu = options_.vmm == Vmm::kQemu;
+    const auto said = bases_.find(queue.index);
+    if (packed()) return said != bases_.end() ? said->second : qemu ? 0x8000'8000u : 0x8000u;
+    if (reconnected_ && (qemu || RingFormat::of(acked_).in_order))
+        return read_index(queue.used).value_or(said != bases_.end() ? uint16_t(said->second) : 0);
+    if (qemu) return said != bases_.end() ? said->second : 0;
+    return read_index(queue.avail).value_or(0);
 }
 
 Result<void> Frontend::set_ring_base(const QueueSetup& queue) {
@@ -351,7 +422,7 @@ Result<void> Frontend::enable(uint16_t queue, bool on) {
     return set(VHOST_USER_SET_VRING_ENABLE, vhost_user_vring_state{queue, on ? 1u : 0u});
 }
 
-Result<uint16_t> Frontend::get_vring_base(uint16_t queue) {
+Result<uint32_t> Frontend::get_vring_base(uint16_t queue) {
     const vhost_user_vring_state asked{queue, 0u};
     vhost_user_vring_state told{};
     if (auto ok = exchange(VHOST_USER_GET_VRING_BASE, bytes_of(asked), {}, writable_bytes_of(told));
@@ -360,7 +431,46 @@ Result<uint16_t> Frontend::get_vring_base(uint16_t queue) {
     if (told.index != queue)
         return fail("{}: GET_VRING_BASE: asked about queue {}, told about {}", options_.socket,
                     queue, uint32_t(told.index));
-    return uint16_t(told.num);
+    return uint32_t(told.num);
+}
+
+Result<void> Frontend::set_log_base(const DirtyLog& log) {
+    const vhost_user_log body{log.bytes(), 0u};
+    vhost_user_log reply{};
+    const int fd = log.fd();
+    // QEMU takes an answer of any size.
+    const auto room = options_.vmm == Vmm::kQemu ? ReplySize::kAtMost : ReplySize::kExact;
+    if (auto ok = exchange(VHOST_USER_SET_LOG_BASE, bytes_of(body), std::span(&fd, 1),
+                           writable_bytes_of(reply), room);
+        !ok)
+        return ok;
+    if (options_.vmm == Vmm::kCloudHypervisor && reply.mmap_size == 0)
+        return fail("{}: SET_LOG_BASE: answered with a log of 0 bytes, which rust-vmm refuses",
+                    options_.socket);
+    return {};
+}
+
+Result<void> Frontend::start_logging(const DirtyLog& log) {
+    if ((features_ & bit(VHOST_F_LOG_ALL)) == 0 || !negotiated(VHOST_USER_PROTOCOL_F_LOG_SHMFD))
+        return fail("{}: the backend cannot log what it writes (LOG_ALL, LOG_SHMFD)",
+                    options_.socket);
+    if (auto ok = set_log_base(log); !ok) return ok;
+    return set_logging(true);
+}
+
+Result<void> Frontend::stop_logging() { return set_logging(false); }
+
+Result<void> Frontend::set_logging(bool on) {
+    // Cloud Hypervisor switches off in the order inverse to switching on; QEMU does not.
+    const bool features_first = on || options_.vmm == Vmm::kQemu;
+    const uint64_t others = acked_ & ~bit(VHOST_F_LOG_ALL);
+    const uint64_t wanted = on ? others | bit(VHOST_F_LOG_ALL) : others;
+    if (features_first)
+        if (auto ok = set_features(wanted); !ok) return ok;
+    acked_ = wanted;
+    for (const auto& q : active_)
+        if (auto ok = set_ring_address(q); !ok) return ok;
+    return features_first ? Result<void>{} : set_features(wanted);
 }
 
 Result<void> Frontend::set_backend_channel() {

@@ -15,6 +15,7 @@ using Clock = std::chrono::steady_clock;
 /// A request's bytes and its tail, each in a cache line of its own.
 constexpr uint64_t kSlotBytes = 128;
 constexpr uint64_t kTailOffset = 64;
+constexpr uint32_t kTailBytes = sizeof(virtio_iommu_req_tail);
 static_assert(sizeof(Request::out) <= kTailOffset);
 
 constexpr uint64_t kEventSlotBytes = 32;
@@ -41,6 +42,46 @@ std::optional<Status> status_of(uint32_t used_bytes, const virtio_iommu_req_tail
     return used_bytes == 0 ? std::nullopt : std::optional(Status(tail.status));
 }
 
+/// Lengths of the segments of a part of `bytes`.
+std::vector<uint32_t> cut(uint32_t bytes, std::span<const uint32_t> cuts, uint32_t piece_bytes) {
+    std::vector<uint32_t> lengths;
+    const auto piece = [&](uint32_t n) {
+        for (; piece_bytes != 0 && n > piece_bytes; n -= piece_bytes)
+            lengths.push_back(piece_bytes);
+        if (n != 0) lengths.push_back(n);
+    };
+    uint32_t done = 0;
+    for (const uint32_t at : cuts) {
+        if (at <= done || at >= bytes) continue;
+        piece(at - done);
+        done = at;
+    }
+    piece(bytes - done);
+    return lengths;
+}
+
+std::vector<uint32_t> cut_out(const RequestLayout& layout, uint32_t bytes) {
+    return cut(bytes, layout.cut_out, layout.piece_bytes);
+}
+std::vector<uint32_t> cut_in(const RequestLayout& layout, uint32_t bytes) {
+    return cut(bytes, layout.cut_in, layout.piece_bytes);
+}
+
+/// Segments of these lengths, one behind the other.
+void append_segments(std::vector<Segment>& segments, BusAddress at,
+                     std::span<const uint32_t> lengths) {
+    for (const uint32_t bytes : lengths) {
+        segments.push_back({at, bytes});
+        at = at + bytes;
+    }
+}
+
+/// Descriptors of the longest request of fixed size.
+size_t longest_request(const RequestLayout& layout) {
+    return cut_out(layout, sizeof(virtio_iommu_req_map)).size() +
+           cut_in(layout, sizeof(virtio_iommu_req_tail)).size();
+}
+
 }  // namespace
 
 IommuDriver::IommuDriver(Memory& memory, const IommuOptions& options)
@@ -48,7 +89,8 @@ IommuDriver::IommuDriver(Memory& memory, const IommuOptions& options)
 
 IommuDriver::~IommuDriver() {
     frontend_.disconnect();
-    for (const auto* block : {&request_ring_, &event_ring_, &request_slots_, &event_slots_})
+    for (const auto* block :
+         {&request_ring_, &event_ring_, &request_slots_, &event_slots_, &request_tables_})
         release_block(memory_, *block);
 }
 
@@ -69,22 +111,25 @@ Result<std::unique_ptr<IommuDriver>> IommuDriver::start(Memory& memory,
 
 Result<void> IommuDriver::read_config_and_negotiate() {
     acked_ = frontend_.features() & options_.features;
-    if ((acked_ & bit(VIRTIO_F_VERSION_1)) == 0)
-        return fail("{}: features {:#x} lack VIRTIO_F_VERSION_1", options_.frontend.socket,
-                    frontend_.features());
+    const uint64_t lacks = options_.required & ~acked_;
+    if (lacks != 0)
+        return fail("{}: features {:#x} lack {:#x}, which this driver needs",
+                    options_.frontend.socket, frontend_.features(), lacks);
     return frontend_.read_config(0, std::as_writable_bytes(std::span(&config_, 1)));
 }
 
 Result<void> IommuDriver::make_queues() {
+    const RingFormat format = RingFormat::of(acked_);
+    const uint16_t events = options_.event_queue_size;
+    if (!DriverQueue::is_size(events, format))
+        return fail("event queue: {} entries are not possible", events);
     struct Wanted {
         DmaBlock& block;
         uint64_t bytes;
     };
     const Wanted wanted[] = {
-        {request_ring_, DriverQueue::ring_bytes(options_.request_queue_size)},
-        {event_ring_, DriverQueue::ring_bytes(options_.event_queue_size)},
-        {request_slots_, options_.request_queue_size * kSlotBytes},
-        {event_slots_, options_.event_queue_size * kEventSlotBytes},
+        {event_ring_, DriverQueue::ring_bytes(events, format)},
+        {event_slots_, events * kEventSlotBytes},
     };
     for (const auto& w : wanted) {
         auto block = dma_.allocate(w.bytes);
@@ -96,15 +141,60 @@ Result<void> IommuDriver::make_queues() {
         if (!made) return tl::unexpected(made.error());
         *fd = std::move(*made);
     }
+    return make_request_queue(options_.request_queue_size);
+}
+
+/// Memory for a request queue of `size` entries, and for its requests.
+Result<void> IommuDriver::make_request_queue(uint16_t size) {
+    const RingFormat format = RingFormat::of(acked_);
+    if (!DriverQueue::is_size(size, format))
+        return fail("request queue: {} entries are not possible", size);
+    requests_.reset();
+    for (DmaBlock* block : {&request_ring_, &request_slots_})
+        release_block(memory_, std::exchange(*block, {}));
+    auto ring = dma_.allocate(DriverQueue::ring_bytes(size, format));
+    if (!ring) return tl::unexpected(ring.error());
+    request_ring_ = std::move(*ring);
+    auto slots = dma_.allocate(size * kSlotBytes);
+    if (!slots) return tl::unexpected(slots.error());
+    request_slots_ = std::move(*slots);
+    options_.request_queue_size = size;
+    return set_layout(options_.layout);
+}
+
+Result<void> IommuDriver::set_layout(const RequestLayout& layout) {
+    options_.layout = layout;
+    release_block(memory_, std::exchange(request_tables_, {}));
+    if (!layout.indirect) return {};
+    if ((acked_ & bit(VIRTIO_F_INDIRECT_DESC)) == 0)
+        return fail("request queue: the device does not offer INDIRECT_DESC, or it was refused");
+    const size_t probe = cut_out(layout, sizeof(virtio_iommu_req_probe)).size() +
+                         cut_in(layout, config_.probe_size + kTailBytes).size();
+    const auto longest = uint32_t(std::max(longest_request(layout), probe));
+    auto tables =
+        dma_.allocate(DriverQueue::indirect_bytes(options_.request_queue_size, longest));
+    if (!tables) return tl::unexpected(tables.error());
+    request_tables_ = std::move(*tables);
+    if (requests_) requests_->use_indirect(request_tables_, longest);
+    longest_table_ = longest;
     return {};
 }
 
-Result<void> IommuDriver::activate(std::optional<uint16_t> base) {
-    for (const auto* ring : {&request_ring_, &event_ring_})
-        for (std::byte* page : ring->data) std::fill_n(page, kPageBytes, std::byte{0});
-    requests_.emplace(request_ring_, options_.request_queue_size, request_kick_.get());
+/// An empty queue in request_ring_.
+void IommuDriver::begin_request_queue() {
+    for (std::byte* page : request_ring_.data) std::fill_n(page, kPageBytes, std::byte{0});
+    requests_.emplace(request_ring_, options_.request_queue_size, request_kick_.get(),
+                      RingFormat::of(acked_));
+    if (options_.layout.indirect) requests_->use_indirect(request_tables_, longest_table_);
     requests_->want_interrupts(false);
-    events_.emplace(event_ring_, options_.event_queue_size, event_kick_.get());
+}
+
+Result<void> IommuDriver::activate(std::optional<uint32_t> base) {
+    begin_request_queue();
+    for (std::byte* page : event_ring_.data) std::fill_n(page, kPageBytes, std::byte{0});
+    events_.emplace(event_ring_, options_.event_queue_size, event_kick_.get(),
+                    RingFormat::of(acked_));
+    events_->want_interrupts(false);
     const uint16_t buffers = std::min(options_.event_buffers, options_.event_queue_size);
     if (auto ok = frontend_.activate(acked_, memory_, queue_setups(base)); !ok) return ok;
     for (uint16_t i = 0; i < buffers; ++i) stock_event(i);
@@ -112,11 +202,13 @@ Result<void> IommuDriver::activate(std::optional<uint16_t> base) {
     return {};
 }
 
-std::vector<QueueSetup> IommuDriver::queue_setups(std::optional<uint16_t> base) const {
-    std::vector<QueueSetup> queues;
-    queues.push_back({VIRTIO_IOMMU_VQ_REQUEST, requests_->size(), requests_->desc(),
-                      requests_->avail(), requests_->used(), request_kick_.get(),
-                      request_call_.get(), base});
+QueueSetup IommuDriver::request_setup(std::optional<uint32_t> base) const {
+    return {VIRTIO_IOMMU_VQ_REQUEST, requests_->size(),   requests_->desc(),   requests_->avail(),
+            requests_->used(),       request_kick_.get(), request_call_.get(), base};
+}
+
+std::vector<QueueSetup> IommuDriver::queue_setups(std::optional<uint32_t> base) const {
+    std::vector<QueueSetup> queues{request_setup(base)};
     if (options_.event_queue)
         queues.push_back({VIRTIO_IOMMU_VQ_EVENT,
                           events_->size(),
@@ -139,12 +231,29 @@ Result<void> IommuDriver::reset() {
     return activate({});
 }
 
-Result<void> IommuDriver::reconnect(std::optional<uint16_t> base) {
+Result<void> IommuDriver::reconnect(std::optional<uint32_t> base) {
     if (auto ok = frontend_.reconnect(); !ok) return ok;
     if (auto ok = frontend_.activate(acked_, memory_, queue_setups(base)); !ok) return ok;
     requests_->kick();
     if (options_.event_queue) events_->kick();
     return {};
+}
+
+/// Kicks of a VM that stood still wait in the eventfds; a VMM that makes them anew signals them.
+Result<void> IommuDriver::resume() {
+    if (auto ok = frontend_.resume(); !ok) return ok;
+    signal_eventfd(request_kick_.get());
+    if (options_.event_queue) signal_eventfd(event_kick_.get());
+    return {};
+}
+
+Result<uint32_t> IommuDriver::reset_request_queue(uint16_t size) {
+    const auto base = frontend_.stop_queue(VIRTIO_IOMMU_VQ_REQUEST);
+    if (!base) return base;
+    if (auto ok = make_request_queue(size); !ok) return tl::unexpected(ok.error());
+    begin_request_queue();
+    if (auto ok = frontend_.start_queue(request_setup({})); !ok) return tl::unexpected(ok.error());
+    return base;
 }
 
 IovaRange IommuDriver::input_range() const {
@@ -177,7 +286,8 @@ Answer IommuDriver::submit(const Request& request) {
 }
 
 void IommuDriver::submit(std::span<const Request> requests, std::span<Answer> answers) {
-    const size_t most = std::max(requests_->size() / 2, 1);  // two descriptors each
+    const size_t each = options_.layout.indirect ? 1 : longest_request(options_.layout);
+    const size_t most = std::max<size_t>(requests_->size() / each, 1);
     bool usable = true;
     while (!requests.empty()) {
         const size_t n = std::min(requests.size(), most);
@@ -197,14 +307,23 @@ bool IommuDriver::submit_batch(std::span<const Request> requests, std::span<Answ
             if (!answer.status) answer.trouble = why;
         return false;
     };
+    const RequestLayout& layout = options_.layout;
     for (size_t i = 0; i < requests.size(); ++i) {
         const uint64_t at = i * kSlotBytes;
         request_slots_.write(at, std::span(requests[i].out).first(requests[i].out_bytes));
         zero<virtio_iommu_req_tail>(request_slots_, at + kTailOffset);
-        const Segment out{request_slots_.bus + at, requests[i].out_bytes};
-        const Segment in{request_slots_.bus + at + kTailOffset, sizeof(virtio_iommu_req_tail)};
-        if (!requests_->add(std::span(&out, 1), std::span(&in, 1), i))
-            return trouble("the request queue is full of requests that were never answered");
+        const BusAddress bus = request_slots_.bus + at;
+        readable_.clear();
+        writable_.clear();
+        if (layout.plain()) {
+            readable_.push_back({bus, requests[i].out_bytes});
+            writable_.push_back({bus + kTailOffset, kTailBytes});
+        } else {
+            append_segments(readable_, bus, cut_out(layout, requests[i].out_bytes));
+            append_segments(writable_, bus + kTailOffset, cut_in(layout, kTailBytes));
+        }
+        if (!add_request(readable_, writable_, i))
+            return trouble(no_room(readable_.size() + writable_.size()));
     }
     const auto start = Clock::now();
     requests_->kick();
@@ -225,6 +344,19 @@ bool IommuDriver::submit_batch(std::span<const Request> requests, std::span<Answ
     return true;
 }
 
+bool IommuDriver::add_request(std::span<const Segment> readable, std::span<const Segment> writable,
+                              uint64_t token) {
+    return options_.layout.indirect ? requests_->add_indirect(readable, writable, token)
+                                    : requests_->add(readable, writable, token);
+}
+
+std::string IommuDriver::no_room(size_t segments) const {
+    return fmt::format(
+        "request queue: no room for {} segments: {} of {} descriptors are free, {} requests were "
+        "never answered",
+        segments, requests_->free_descriptors(), requests_->size(), requests_->in_flight());
+}
+
 Result<Completion> IommuDriver::wait_for_request() {
     Patience patience(options_.frontend.timeout);
     do {
@@ -236,8 +368,8 @@ Result<Completion> IommuDriver::wait_for_request() {
 
 Result<Completion> IommuDriver::submit_segments(std::span<const Segment> readable,
                                                 std::span<const Segment> writable) {
-    if (!requests_->add(readable, writable, 0))
-        return fail("request queue: no room for {} segments", readable.size() + writable.size());
+    if (!add_request(readable, writable, 0))
+        return fail("{}", no_room(readable.size() + writable.size()));
     requests_->kick();
     return wait_for_request();
 }
@@ -283,7 +415,10 @@ ProbeAnswer IommuDriver::probe(EndpointId endpoint) {
     const uint32_t probe_size = config_.probe_size;
     ProbeAnswer answer;
     const uint32_t in_bytes = probe_size + uint32_t(sizeof(virtio_iommu_req_tail));
-    const auto raw = submit_raw({{bytes.begin(), bytes.end()}, {}, {in_bytes}});
+    const auto& layout = options_.layout;
+    const auto raw = submit_raw({{bytes.begin(), bytes.end()},
+                                 cut_out(layout, uint32_t(bytes.size())),
+                                 cut_in(layout, in_bytes)});
     if (!raw) {
         answer.trouble = raw.error().message;
         return answer;

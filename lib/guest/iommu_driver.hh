@@ -10,17 +10,30 @@
 
 namespace viommu::guest {
 
+/// How requests lie in descriptors. Cuts are offsets, ascending; those past the end of a part are
+/// not for it.
+struct RequestLayout {
+    std::vector<uint32_t> cut_out;  ///< where the device-readable part is cut
+    std::vector<uint32_t> cut_in;   ///< where the device-writable part is cut
+    uint32_t piece_bytes = 0;       ///< no segment is longer; 0: as long as may be
+    bool indirect = false;          ///< in an indirect table each; INDIRECT_DESC must be negotiated
+
+    bool plain() const { return cut_out.empty() && cut_in.empty() && piece_bytes == 0; }
+};
+
 struct IommuOptions {
     FrontendOptions frontend;
     uint16_t request_queue_size = 256;
     uint16_t event_queue_size = 64;
     uint16_t event_buffers = 64;  ///< kept in the event queue; 0: faults have nowhere to go
     bool event_queue = true;      ///< false: a driver that sets up only the request queue
-    /// Accepted if offered.
+    RequestLayout layout{};
+    /// Accepted if offered. What they say about rings is for both queues.
     uint64_t features = bit(wire::VIRTIO_F_VERSION_1) | bit(wire::VIRTIO_IOMMU_F_INPUT_RANGE) |
                         bit(wire::VIRTIO_IOMMU_F_DOMAIN_RANGE) |
                         bit(wire::VIRTIO_IOMMU_F_MAP_UNMAP) | bit(wire::VIRTIO_IOMMU_F_PROBE) |
                         bit(wire::VIRTIO_IOMMU_F_MMIO) | bit(wire::VIRTIO_IOMMU_F_BYPASS_CONFIG);
+    uint64_t required = bit(wire::VIRTIO_F_VERSION_1);  ///< a device that lacks one is an error
 };
 
 /// Any bytes, cut into any segments.
@@ -56,7 +69,15 @@ class IommuDriver {
     Result<void> reset();
     /// The connection is made anew, and the queues go on where they are: what a VMM does when the
     /// backend was restarted. `base`: the request queue's; unset: what the VMM would guess.
-    Result<void> reconnect(std::optional<uint16_t> base = {});
+    Result<void> reconnect(std::optional<uint32_t> base = {});
+    /// The VM is paused, and goes on; the driver does not notice.
+    Result<void> pause() { return frontend_.pause(); }
+    Result<void> resume();
+    /// Queue reset (virtio 1.3, 2.6.1): the request queue stops, and begins anew in another ring of
+    /// `size` entries. Returns what GET_VRING_BASE said. No request may be in flight.
+    Result<uint32_t> reset_request_queue(uint16_t size);
+    /// From the next request on; none may be in flight. Errors: no INDIRECT_DESC, no memory.
+    Result<void> set_layout(const RequestLayout& layout);
 
     const wire::virtio_iommu_config& config() const { return config_; }
     uint64_t features() const { return acked_; }
@@ -91,13 +112,24 @@ class IommuDriver {
     /// Per request type, as the requester saw them: those of one batch took the time of the batch.
     const RoundTrips& round_trips(uint8_t type) const { return round_trips_[type]; }
 
+    /// What the device signals when it has answered; taken by drain_eventfd(). The driver itself
+    /// polls, and asks for no signals.
+    int request_call_fd() const { return request_call_.get(); }
+    int event_call_fd() const { return event_call_.get(); }
+
   private:
     IommuDriver(Memory& memory, const IommuOptions& options);
     Result<void> read_config_and_negotiate();
     Result<void> make_queues();
-    Result<void> activate(std::optional<uint16_t> base);
-    std::vector<QueueSetup> queue_setups(std::optional<uint16_t> base) const;
+    Result<void> activate(std::optional<uint32_t> base);
+    QueueSetup request_setup(std::optional<uint32_t> base) const;
+    std::vector<QueueSetup> queue_setups(std::optional<uint32_t> base) const;
+    Result<void> make_request_queue(uint16_t size);
+    void begin_request_queue();
+    bool add_request(std::span<const Segment> readable, std::span<const Segment> writable,
+                     uint64_t token);
     void stock_event(uint16_t slot);
+    std::string no_room(size_t segments) const;
     Result<Completion> wait_for_request();
     bool submit_batch(std::span<const Request> requests, std::span<Answer> answers);
 
@@ -107,9 +139,11 @@ class IommuDriver {
     OffsetDma dma_;
     wire::virtio_iommu_config config_{};
     uint64_t acked_ = 0;
-    DmaBlock request_ring_, event_ring_, request_slots_, event_slots_;
+    DmaBlock request_ring_, event_ring_, request_slots_, event_slots_, request_tables_;
     Fd request_kick_, request_call_, event_kick_, event_call_;
+    uint32_t longest_table_ = 0;  // entries of each of request_tables_
     std::optional<DriverQueue> requests_, events_;
+    std::vector<Segment> readable_, writable_;
     std::array<RoundTrips, 256> round_trips_;
 };
 

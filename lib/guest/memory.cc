@@ -36,28 +36,37 @@ Result<std::unique_ptr<Memory>> Memory::create(uint64_t bytes) {
 Result<std::unique_ptr<Memory>> Memory::create(std::span<const RegionLayout> banks) {
     if (auto ok = check(banks); !ok) return tl::unexpected(ok.error());
     std::unique_ptr<Memory> memory(new Memory);
-    uint64_t total = 0;
-    for (const auto& bank : banks) total += bank.bytes;
-
     memory->fd_.reset(::memfd_create("viommu-guest", MFD_CLOEXEC));
     if (!memory->fd_) return fail("guest memory: memfd_create: {}", std::strerror(errno));
-    if (::ftruncate(memory->fd_.get(), off_t(total)) != 0)
-        return fail("guest memory: {} bytes: {}", total, std::strerror(errno));
-
-    uint64_t offset = 0;
-    for (const auto& bank : banks) {
-        void* at = ::mmap(nullptr, bank.bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
-                          memory->fd_.get(), off_t(offset));
-        if (at == MAP_FAILED)
-            return fail("guest memory: mapping {} bytes: {}", bank.bytes, std::strerror(errno));
-        memory->regions_.push_back({bank.first, bank.bytes, offset, static_cast<std::byte*>(at)});
-        offset += bank.bytes;
-    }
-    memory->used_.resize(total / kPageBytes);
-    memory->free_pages_ = memory->used_.size();
+    for (const auto& bank : banks)
+        if (auto ok = memory->append(bank); !ok) return tl::unexpected(ok.error());
     // Address 0 stays free for whoever takes it for "none".
     if (memory->find(Gpa{0}, 1) != nullptr) memory->take(memory->page_of(Gpa{0}));
     return memory;
+}
+
+Result<MemoryRegion> Memory::add(const RegionLayout& bank) {
+    std::vector<RegionLayout> banks;
+    for (const auto& r : regions_) banks.push_back({r.first, r.bytes});
+    banks.push_back(bank);
+    if (auto ok = check(banks); !ok) return tl::unexpected(ok.error());
+    if (auto ok = append(bank); !ok) return tl::unexpected(ok.error());
+    return regions_.back();
+}
+
+/// A bank at the end of the file, mapped and free.
+Result<void> Memory::append(const RegionLayout& bank) {
+    const uint64_t offset = used_.size() * kPageBytes;
+    if (::ftruncate(fd_.get(), off_t(offset + bank.bytes)) != 0)
+        return fail("guest memory: {} bytes: {}", offset + bank.bytes, std::strerror(errno));
+    void* at = ::mmap(nullptr, bank.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(),
+                      off_t(offset));
+    if (at == MAP_FAILED)
+        return fail("guest memory: mapping {} bytes: {}", bank.bytes, std::strerror(errno));
+    regions_.push_back({bank.first, bank.bytes, offset, static_cast<std::byte*>(at)});
+    used_.resize((offset + bank.bytes) / kPageBytes);
+    free_pages_ += bank.bytes / kPageBytes;
+    return {};
 }
 
 Memory::~Memory() {

@@ -27,6 +27,7 @@ struct MemoryRegion {
     uint64_t file_offset;
     std::byte* data;
 
+    bool operator==(const MemoryRegion&) const = default;
     Uva uva() const { return {reinterpret_cast<uintptr_t>(data)}; }
     bool contains(Gpa gpa, uint64_t length) const {
         return gpa - first < bytes && length <= bytes - (gpa - first);
@@ -48,6 +49,10 @@ class Memory {
     Memory(const Memory&) = delete;
     Memory& operator=(const Memory&) = delete;
 
+    /// Plug in another bank; what is there stays where it is. Tell the backends: Frontend's
+    /// add_memory(). Errors: as create()'s.
+    Result<MemoryRegion> add(const RegionLayout& bank);
+
     int fd() const { return fd_.get(); }
     std::span<const MemoryRegion> regions() const { return regions_; }
 
@@ -68,6 +73,7 @@ class Memory {
 
   private:
     Memory() = default;
+    Result<void> append(const RegionLayout& bank);
     const MemoryRegion* find(Gpa gpa, uint64_t bytes) const;
     /// Pages are numbered through the file, bank after bank.
     Gpa page_gpa(uint64_t page) const;

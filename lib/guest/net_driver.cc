@@ -23,15 +23,15 @@ NetDriver::~NetDriver() {
 
 Result<void> NetDriver::negotiate() {
     uint64_t wanted = options_.features;
-    if (options_.tx_layout != TxLayout::kIndirect) wanted &= ~bit(VIRTIO_F_INDIRECT_DESC);
+    const bool indirect = options_.tx_layout == TxLayout::kIndirect ||
+                          (options_.required & bit(VIRTIO_F_INDIRECT_DESC)) != 0;
+    if (!indirect) wanted &= ~bit(VIRTIO_F_INDIRECT_DESC);
     acked_ = frontend_.features() & wanted;
-    const auto lacks = [&](unsigned feature, const char* name) {
-        return fail("{}: features {:#x} lack {} ({})", options_.frontend.socket,
-                    frontend_.features(), name, feature);
-    };
-    if ((acked_ & bit(VIRTIO_F_VERSION_1)) == 0) return lacks(VIRTIO_F_VERSION_1, "VERSION_1");
-    if (options_.tx_layout == TxLayout::kIndirect && (acked_ & bit(VIRTIO_F_INDIRECT_DESC)) == 0)
-        return lacks(VIRTIO_F_INDIRECT_DESC, "INDIRECT_DESC");
+    uint64_t needed = options_.required;
+    if (options_.tx_layout == TxLayout::kIndirect) needed |= bit(VIRTIO_F_INDIRECT_DESC);
+    if (const uint64_t lacks = needed & ~acked_; lacks != 0)
+        return fail("{}: features {:#x} lack {:#x}, which this driver needs",
+                    options_.frontend.socket, frontend_.features(), lacks);
     if ((acked_ & bit(VIRTIO_NET_F_MAC)) == 0) return {};
     return frontend_.read_config(0, std::as_writable_bytes(std::span(&config_, 1)), 1);
 }
@@ -43,15 +43,19 @@ std::array<uint8_t, 6> NetDriver::mac() const {
 }
 
 Result<void> NetDriver::make_queue(Queue& q, uint16_t size, uint16_t buffers, Access access) {
+    const RingFormat format = RingFormat::of(acked_);
+    if (!DriverQueue::is_size(size, format) || buffers == 0)
+        return fail("{}: a queue of {} entries is not possible, or has no room for a packet",
+                    options_.frontend.socket, size);
     for (Fd* fd : {&q.kick, &q.call}) {
         auto made = make_eventfd();
         if (!made) return tl::unexpected(made.error());
         *fd = std::move(*made);
     }
-    auto ring = dma_->allocate(DriverQueue::ring_bytes(size));
+    auto ring = dma_->allocate(DriverQueue::ring_bytes(size, format));
     if (!ring) return tl::unexpected(ring.error());
     q.ring = *ring;
-    q.queue.emplace(std::move(*ring), size, q.kick.get());
+    q.queue.emplace(std::move(*ring), size, q.kick.get(), format);
     q.queue->want_interrupts(false);
     auto pool = BufferPool::create(memory_, *dma_, buffers, options_.buffer_bytes, access,
                                    options_.buffer_maps);
@@ -79,8 +83,8 @@ Result<void> NetDriver::start(Dma& dma) {
     dma_ = &dma;
     if (auto ok = negotiate(); !ok) return ok;
     const uint16_t rx = options_.rx_queue_size, tx = options_.tx_queue_size;
-    if (auto ok = make_queue(rx_, rx, rx, Access::kWrite); !ok) return ok;
-    const auto tx_buffers = uint16_t(tx / descriptors_per_packet());
+    if (auto ok = make_queue(rx_, rx, rx_buffers(), Access::kWrite); !ok) return ok;
+    const uint16_t tx_buffers = buffers_of(uint16_t(tx / descriptors_per_packet()));
     if (auto ok = make_queue(tx_, tx, tx_buffers, Access::kRead); !ok) return ok;
     if (options_.tx_layout == TxLayout::kIndirect)
         if (auto ok = make_indirect_tables(); !ok) return ok;
@@ -122,6 +126,13 @@ Result<void> NetDriver::reconnect() {
     if (auto ok = frontend_.activate(acked_, memory_, setups); !ok) return ok;
     rx_.queue->kick();
     tx_.queue->kick();
+    return {};
+}
+
+/// Kicks of a VM that stood still wait in the eventfds; a VMM that makes them anew signals them.
+Result<void> NetDriver::resume() {
+    if (auto ok = frontend_.resume(); !ok) return ok;
+    for (Queue* q : {&rx_, &tx_}) signal_eventfd(q->kick.get());
     return {};
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <memory>
 
@@ -14,21 +15,23 @@ namespace viommu::guest {
 enum class TxLayout {
     kOneSegment,   ///< virtio header and packet in one buffer
     kTwoSegments,  ///< a descriptor for each
-    kIndirect,     ///< the same two, in an indirect table
+    kIndirect,     ///< the same two, in an indirect table; INDIRECT_DESC must be negotiated
 };
 
 struct NetOptions {
     FrontendOptions frontend;
     uint16_t rx_queue_size = 256;
     uint16_t tx_queue_size = 256;
+    uint16_t max_buffers = 0;      ///< of each queue; 0: as many as it has room for
     uint32_t buffer_bytes = 2048;  ///< including the virtio header
     BufferMaps buffer_maps = BufferMaps::kOneMapping;
     TxLayout tx_layout = TxLayout::kOneSegment;
-    /// Accepted if offered. VERSION_1 must be.
+    /// Accepted if offered. What they say about rings is for both queues.
     uint64_t features = bit(wire::VIRTIO_F_VERSION_1) | bit(wire::VIRTIO_F_ACCESS_PLATFORM) |
                         bit(wire::VIRTIO_NET_F_MAC) | bit(wire::VIRTIO_NET_F_MTU) |
                         bit(wire::VIRTIO_NET_F_STATUS) | bit(wire::VIRTIO_NET_F_MRG_RXBUF) |
                         bit(wire::VIRTIO_F_INDIRECT_DESC);
+    uint64_t required = bit(wire::VIRTIO_F_VERSION_1);  ///< a device that lacks one is an error
 };
 
 /// A virtio-net driver with one pair of queues, polled. Whether its addresses are translated is its
@@ -55,6 +58,9 @@ class NetDriver {
     Result<void> stop();
     /// The connection is made anew under running queues.
     Result<void> reconnect();
+    /// The VM is paused, and goes on; the driver does not notice.
+    Result<void> pause() { return frontend_.pause(); }
+    Result<void> resume();
 
     /// Up to `count` packets: `fill(room)` writes one into a buffer and returns its length. Returns
     /// how many there were buffers for; they are the device's now.
@@ -82,7 +88,9 @@ class NetDriver {
     Frontend& frontend() { return frontend_; }
     DriverQueue& rx_queue() { return *rx_.queue; }
     DriverQueue& tx_queue() { return *tx_.queue; }
-    uint16_t rx_buffers() const { return options_.rx_queue_size; }
+    int rx_call_fd() const { return rx_.call.get(); }
+    int tx_call_fd() const { return tx_.call.get(); }
+    uint16_t rx_buffers() const { return buffers_of(options_.rx_queue_size); }
 
     struct Counters {
         uint64_t tx_packets = 0, tx_bytes = 0;  ///< given to the device
@@ -124,6 +132,9 @@ class NetDriver {
     }
     uint16_t descriptors_per_packet() const {
         return options_.tx_layout == TxLayout::kTwoSegments ? 2 : 1;
+    }
+    uint16_t buffers_of(uint16_t entries) const {
+        return options_.max_buffers == 0 ? entries : std::min(entries, options_.max_buffers);
     }
     bool can_send() const {
         return !free_tx_.empty() && tx_.queue->free_descriptors() >= descriptors_per_packet();

@@ -69,6 +69,10 @@ struct vhost_user_vring_state {
     le32 num;
 };
 
+/// In vhost_user_vring_addr::flags: `log` is the address under which writes into the used ring are
+/// logged. (VHOST_VRING_F_LOG is a macro of rte_vhost.h, and a bit number.)
+inline constexpr uint32_t kVhostUserVringLog = 1u << 0;
+
 struct vhost_user_vring_addr {
     le32 index;
     le32 flags;

@@ -1,70 +1,37 @@
 // SPDX-License-Identifier: BSD-3-Clause
+/// What holds of a queue in every format.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-
-#include "fake_queue.hh"
+#include "queue_bench.hh"
 
 namespace viommu::guest {
 namespace {
 
+using test::Bench;
 using test::FakeChain;
-using test::FakeQueue;
 
-constexpr uint64_t kRingBus = 0x7000'0000, kTablesBus = 0x8000'0000;
-
-/// A queue in scattered pages whose bus addresses have nothing to do with them.
-struct Bench {
-    explicit Bench(uint16_t size, uint32_t align = DriverQueue::kDefaultAlign)
-        : memory(std::move(*Memory::create(8 << 20))),
-          kick(std::move(*make_eventfd())),
-          ring(block(DriverQueue::ring_bytes(size, align), kRingBus)),
-          queue(ring, size, kick.get(), align),
-          device(
-              size, queue.desc().value, queue.avail().value, queue.used().value,
-              [this](uint64_t at) { return look_up(ring, at); },
-              [this](uint64_t at) { return look_up(tables, at); }) {}
-
-    DmaBlock block(uint64_t bytes, uint64_t bus) {
-        auto made = *allocate_block(*memory, bytes, Placement::kScattered);
-        made.bus = {bus};
-        return made;
-    }
-    static std::byte* look_up(const DmaBlock& where, uint64_t at) {
-        EXPECT_LT(at - where.bus.value, where.bytes);
-        return where.at(at - where.bus.value);
-    }
-    bool add_one(uint64_t token) {
-        const Segment out{BusAddress{token}, uint32_t(token & 0xffff)};
-        return queue.add(std::span(&out, 1), {}, token);
-    }
-
-    std::unique_ptr<Memory> memory;
-    Fd kick;
-    DmaBlock ring, tables;
-    DriverQueue queue;
-    FakeQueue device;
+class DriverQueueTest : public testing::TestWithParam<RingFormat> {
+  protected:
+    RingFormat format = GetParam();
 };
 
-TEST(DriverQueue, layout_is_that_of_vring_init) {
-    Bench b(256, 4096);
-    EXPECT_EQ(b.queue.avail() - b.queue.desc(), 4096u);
-    EXPECT_EQ(b.queue.used() - b.queue.desc(), 8192u);
-    EXPECT_EQ(DriverQueue::ring_bytes(256, 4096), 8192u + 2 * 3 + 8 * 256);
-    Bench small(4);
-    EXPECT_EQ(small.queue.used() - small.queue.desc(), 128u) << "64 + 4 + 8 + 2, rounded up to 64";
-}
+/// Formats in which a device can say "never" and "always".
+class QueueWithFlags : public DriverQueueTest {};
+class QueueWithEventIdx : public DriverQueueTest {};
 
-TEST(DriverQueue, nothing_is_seen_before_publish) {
-    Bench b(4);
+TEST_P(DriverQueueTest, nothing_is_seen_before_publish) {
+    Bench b(4, format);
     ASSERT_TRUE(b.add_one(1));
+    ASSERT_TRUE(b.add_one(2));
     EXPECT_FALSE(b.device.take());
     b.queue.publish();
     EXPECT_TRUE(b.device.take());
+    EXPECT_TRUE(b.device.take());
+    EXPECT_FALSE(b.device.take());
 }
 
-TEST(DriverQueue, chain_arrives_segment_by_segment) {
-    Bench b(8);
+TEST_P(DriverQueueTest, chain_arrives_segment_by_segment) {
+    Bench b(8, format);
     const Segment out[] = {{BusAddress{0x10}, 1}, {BusAddress{0x20}, 2}};
     const Segment in[] = {{BusAddress{0x30}, 3}, {BusAddress{0xffff'ffff'ffff'0000}, 4}};
     ASSERT_TRUE(b.queue.add(out, in, 42));
@@ -77,17 +44,18 @@ TEST(DriverQueue, chain_arrives_segment_by_segment) {
     EXPECT_EQ(chain->readable[1].at, BusAddress{0x20});
     EXPECT_EQ(chain->writable[1].at, (BusAddress{0xffff'ffff'ffff'0000}));
     EXPECT_EQ(chain->writable[1].bytes, 4u);
+    EXPECT_FALSE(b.queue.pop());
     b.device.put(chain->head, 7);
     const auto done = b.queue.pop();
-    ASSERT_TRUE(done);
+    ASSERT_TRUE(done) << b.queue.broken();
     EXPECT_EQ(done->token, 42u);
     EXPECT_EQ(done->bytes, 7u);
     EXPECT_EQ(b.queue.free_descriptors(), 8);
     EXPECT_FALSE(b.queue.pop());
 }
 
-TEST(DriverQueue, chain_without_room_or_segments_is_refused_whole) {
-    Bench b(4);
+TEST_P(DriverQueueTest, chain_without_room_or_segments_is_refused_whole) {
+    Bench b(4, format);
     const Segment three[3] = {};
     ASSERT_TRUE(b.queue.add(three, {}, 1));
     EXPECT_FALSE(b.queue.add(three, {}, 2));
@@ -97,11 +65,9 @@ TEST(DriverQueue, chain_without_room_or_segments_is_refused_whole) {
     EXPECT_FALSE(b.add_one(5));
 }
 
-TEST(DriverQueue, indirect_chain_uses_one_descriptor_in_tables_that_cross_pages) {
-    Bench b(64);
-    constexpr uint32_t kMax = 96;  // 1536 bytes: some tables lie in two pages
-    b.tables = b.block(DriverQueue::indirect_bytes(64, kMax), kTablesBus);
-    b.queue.use_indirect(b.tables, kMax);
+TEST_P(DriverQueueTest, indirect_chain_uses_one_descriptor_in_tables_that_cross_pages) {
+    Bench b(64, format);
+    b.use_indirect(96);  // 1536 bytes: some tables lie in two pages
     std::vector<Segment> out(50), in(46), too_many(97);
     for (uint32_t i = 0; i < out.size(); ++i) out[i] = {BusAddress{i}, i};
     for (uint32_t i = 0; i < in.size(); ++i) in[i] = {BusAddress{1000 + i}, i};
@@ -121,94 +87,223 @@ TEST(DriverQueue, indirect_chain_uses_one_descriptor_in_tables_that_cross_pages)
     }
 }
 
-/// A queue of every size goes round more than 65536 entries with chains of all lengths, returned
-/// out of order.
-class EverySize : public testing::TestWithParam<uint16_t> {};
-
-TEST_P(EverySize, indices_wrap_and_chains_come_back_in_any_order) {
-    const uint16_t size = GetParam();
-    Bench b(size);
-    const uint64_t total = 65536 + 3 * uint64_t{size};
-    std::vector<FakeChain> held;
-    std::vector<bool> returned(total);
-    uint64_t added = 0, done = 0, random = 1;
-    const auto roll = [&] { return random = random * 6364136223846793005u + 1, random >> 33; };
-    while (done < total) {
-        while (added < total) {
-            std::vector<Segment> segments(1 + roll() % std::min<uint16_t>(size, 5));
-            for (auto& s : segments) s = {BusAddress{added}, uint32_t(segments.size())};
-            const size_t readable = roll() % (segments.size() + 1);
-            if (!b.queue.add(std::span(segments).first(readable),
-                             std::span(segments).subspan(readable), added))
-                break;
-            ++added;
-        }
+TEST_P(DriverQueueTest, base_is_where_the_device_goes_on) {
+    Bench b(4, format);
+    for (uint64_t i = 0; i < 11; ++i) {
+        ASSERT_EQ(b.queue.base() & 0xffff, b.device.next()) << i;
+        ASSERT_EQ(b.queue.base() >> 16, format.packed ? b.device.next() : 0);
+        ASSERT_TRUE(b.add_one(i));
         b.queue.publish();
-        while (auto chain = b.device.take()) held.push_back(*chain);
-        ASSERT_FALSE(held.empty());
-        for (uint64_t n = 1 + roll() % held.size(); n > 0; --n) {
-            const size_t which = roll() % held.size();
-            const auto& chain = held[which];
-            const auto& all = chain.readable.empty() ? chain.writable : chain.readable;
-            ASSERT_EQ(all[0].bytes, chain.readable.size() + chain.writable.size());
-            b.device.put(chain.head, uint32_t(all[0].at.value));
-            std::swap(held[which], held.back());
-            held.pop_back();
-        }
-        while (const auto c = b.queue.pop()) {
-            ASSERT_EQ(c->token, c->bytes) << "the device says which chain this was";
-            ASSERT_FALSE(returned[c->token]);
-            returned[c->token] = true;
-            ++done;
-        }
-        ASSERT_EQ(b.queue.broken(), "");
+        b.device.put(b.device.take()->head, 0);
+        ASSERT_TRUE(b.queue.pop());
     }
-    EXPECT_EQ(b.queue.free_descriptors(), size);
-    EXPECT_EQ(b.device.next(), uint16_t(total)) << "avail.idx has wrapped";
 }
 
-INSTANTIATE_TEST_SUITE_P(Sizes, EverySize, testing::Values(1, 2, 4, 8, 64, 256, 1024, 32768));
-
-TEST(DriverQueue, kick_signals_unless_the_device_asks_not_to) {
-    Bench b(4);
+TEST_P(QueueWithFlags, signal_is_sent_unless_the_device_asks_not_to) {
+    Bench b(4, format);
     ASSERT_TRUE(b.add_one(1));
     EXPECT_TRUE(b.queue.kick());
     EXPECT_TRUE(drain_eventfd(b.kick.get()));
-    b.device.set_used_flags(wire::VIRTQ_USED_F_NO_NOTIFY);
+    b.device.want_kicks(false);
     ASSERT_TRUE(b.add_one(2));
     EXPECT_FALSE(b.queue.kick());
     EXPECT_FALSE(drain_eventfd(b.kick.get()));
     EXPECT_TRUE(b.device.take() && b.device.take()) << "published all the same";
 }
 
-TEST(DriverQueue, interrupts_are_asked_for_by_flag) {
-    Bench b(4);
-    EXPECT_EQ(b.device.avail_flags(), 0);
-    b.queue.want_interrupts(false);
-    EXPECT_EQ(b.device.avail_flags(), wire::VIRTQ_AVAIL_F_NO_INTERRUPT);
-    b.queue.want_interrupts(true);
-    EXPECT_EQ(b.device.avail_flags(), 0);
+/// The device asks for a signal at every distance, from every position: the driver sends one for
+/// exactly the publication that passes it.
+TEST_P(QueueWithEventIdx, signal_is_sent_for_the_entry_that_the_device_waits_for) {
+    constexpr uint16_t kSize = 8;
+    for (uint16_t start = 0; start < 2 * kSize; ++start)
+        for (uint16_t after = 0; after < kSize; ++after)
+            for (uint16_t batch = 1; batch <= kSize; ++batch) {
+                Bench b(kSize, format);
+                for (uint16_t i = 0; i < start; ++i) {
+                    ASSERT_TRUE(b.add_one(i));
+                    b.queue.kick();
+                    b.device.put(b.device.take()->head, 0);
+                    ASSERT_TRUE(b.queue.pop());
+                }
+                b.device.want_kicks(true, after);
+                for (uint16_t sent = 0; sent + batch <= kSize; sent = uint16_t(sent + batch)) {
+                    for (uint16_t i = 0; i < batch; ++i) ASSERT_TRUE(b.add_one(i));
+                    ASSERT_EQ(b.queue.kick(), sent <= after && after < sent + batch)
+                        << "from " << start << ", " << sent << " to " << sent + batch
+                        << " published, asked for " << after;
+                }
+            }
 }
 
-TEST(DriverQueue, device_that_returns_what_it_was_not_given_breaks_the_queue) {
-    for (const uint32_t id : {1u, 4u, 0xffff'ffffu}) {
-        Bench b(4);
+/// The same the other way round; the device walks over what it has used.
+TEST_P(DriverQueueTest, interrupt_is_asked_for_at_the_entry_wanted) {
+    constexpr uint16_t kSize = 8;
+    for (uint16_t start = 0; start < 2 * kSize; ++start)
+        for (uint16_t after = 0; after < kSize; ++after) {
+            Bench b(kSize, format);
+            b.queue.want_interrupts(false);
+            for (uint16_t i = 0; i < start; ++i) {
+                ASSERT_TRUE(b.add_one(i));
+                b.queue.publish();
+                b.device.put(b.device.take()->head, 0);
+                ASSERT_FALSE(b.device.call_wanted());
+                ASSERT_TRUE(b.queue.pop());
+            }
+            ASSERT_FALSE(b.queue.want_interrupts(true, after));
+            for (uint16_t i = 0; i < kSize; ++i) ASSERT_TRUE(b.add_one(i));
+            b.queue.publish();
+            for (uint16_t i = 0; i < kSize; ++i) {
+                b.device.put(b.device.take()->head, 0);
+                ASSERT_EQ(b.device.call_wanted(), !format.event_idx || i == after)
+                    << "from " << start << ", wanted after " << after << ", used " << i;
+                ASSERT_EQ(b.queue.want_interrupts(true, after), i >= after);
+            }
+        }
+}
+
+TEST_P(DriverQueueTest, device_that_returns_what_it_was_not_given_breaks_the_queue) {
+    for (const uint32_t id : {1u, 4u, 0xffffu}) {
+        Bench b(4, format);
         ASSERT_TRUE(b.add_one(1));
         b.queue.publish();
-        b.device.put_element(id, 0);
-        b.device.publish();
+        b.device.put(id, 0);
         EXPECT_FALSE(b.queue.pop());
         EXPECT_NE(b.queue.broken(), "");
     }
 }
 
-TEST(DriverQueue, device_that_returns_more_than_there_is_breaks_the_queue) {
+TEST_P(DriverQueueTest, device_that_returns_a_chain_twice_breaks_the_queue) {
+    Bench b(4, format);
+    ASSERT_TRUE(b.add_one(1));
+    ASSERT_TRUE(b.add_one(2));
+    b.queue.publish();
+    const auto chain = b.device.take();
+    b.device.put(chain->head, 0);
+    ASSERT_TRUE(b.queue.pop());
+    b.device.put(chain->head, 0);
+    EXPECT_FALSE(b.queue.pop());
+    EXPECT_NE(b.queue.broken(), "");
+}
+
+TEST_P(DriverQueueTest, device_that_claims_to_have_written_more_than_there_is_breaks_the_queue) {
+    for (const uint32_t room : {0u, 5u}) {
+        Bench b(4, format);
+        ASSERT_TRUE(room == 0 ? b.add_one(1) : b.add_writable(1, room));
+        b.queue.publish();
+        b.device.put(b.device.take()->head, room + 1);
+        EXPECT_FALSE(b.queue.pop());
+        EXPECT_NE(b.queue.broken(), "");
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, DriverQueueTest, testing::ValuesIn(test::kAllFormats),
+                         [](const auto& info) { return test::name_of(info.param); });
+
+template <class Keep>
+std::vector<RingFormat> formats(Keep keep) {
+    std::vector<RingFormat> kept;
+    std::copy_if(std::begin(test::kAllFormats), std::end(test::kAllFormats),
+                 std::back_inserter(kept), keep);
+    return kept;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Formats, QueueWithFlags,
+    testing::ValuesIn(formats([](RingFormat f) { return f.packed || !f.event_idx; })),
+    [](const auto& info) { return test::name_of(info.param); });
+INSTANTIATE_TEST_SUITE_P(Formats, QueueWithEventIdx,
+                         testing::ValuesIn(formats([](RingFormat f) { return f.event_idx; })),
+                         [](const auto& info) { return test::name_of(info.param); });
+
+// ---- of split queues
+
+TEST(SplitQueue, layout_is_that_of_vring_init) {
+    Bench b(256, {}, 4096);
+    EXPECT_EQ(b.queue.avail() - b.queue.desc(), 4096u);
+    EXPECT_EQ(b.queue.used() - b.queue.desc(), 8192u);
+    EXPECT_EQ(DriverQueue::ring_bytes(256, {}, 4096), 8192u + 2 * 3 + 8 * 256);
+    Bench small(4);
+    EXPECT_EQ(small.queue.used() - small.queue.desc(), 128u) << "64 + 4 + 8 + 2, rounded up to 64";
+}
+
+TEST(SplitQueue, interrupts_are_asked_for_by_flag_only_without_event_idx) {
+    Bench b(4), with(4, {.event_idx = true});
+    EXPECT_EQ(b.device.avail_flags(), 0);
+    b.queue.want_interrupts(false);
+    with.queue.want_interrupts(false);
+    EXPECT_EQ(b.device.avail_flags(), wire::VIRTQ_AVAIL_F_NO_INTERRUPT);
+    EXPECT_EQ(with.device.avail_flags(), 0) << "2.7.7.1: must be 0";
+    b.queue.want_interrupts(true);
+    EXPECT_EQ(b.device.avail_flags(), 0);
+}
+
+TEST(SplitQueue, in_order_takes_descriptors_round_and_round) {
+    Bench b(4, {.in_order = true});
+    const Segment two[2] = {};
+    for (uint16_t i = 0; i < 10; ++i) {
+        ASSERT_TRUE(b.queue.add(two, {}, i));
+        b.queue.publish();
+        const auto chain = b.device.take();
+        EXPECT_EQ(chain->head, 2 * i % 4);
+        b.device.put(chain->head, 0);
+        ASSERT_TRUE(b.queue.pop());
+    }
+}
+
+TEST(SplitQueue, device_that_returns_more_than_there_is_breaks_the_queue) {
     Bench b(4);
     ASSERT_TRUE(b.add_one(1));
     b.queue.publish();
     b.device.jump_used_index(2);
     EXPECT_FALSE(b.queue.pop());
     EXPECT_NE(b.queue.broken(), "");
+}
+
+TEST(SplitQueue, in_order_element_beyond_the_index_breaks_the_queue) {
+    Bench b(4, {.in_order = true});
+    for (int i = 0; i < 3; ++i) ASSERT_TRUE(b.add_one(1));
+    b.queue.publish();
+    b.device.take(), b.device.take();
+    b.device.put(b.device.take()->head, 0);  // the third, as if it were one
+    EXPECT_FALSE(b.queue.pop());
+    EXPECT_NE(b.queue.broken(), "");
+}
+
+// ---- of packed queues
+
+TEST(PackedQueue, event_suppression_that_means_nothing_breaks_the_queue) {
+    struct Wish {
+        uint16_t position, flags;
+        bool event_idx;
+    };
+    for (const auto& w : {Wish{0, wire::RING_EVENT_FLAGS_DESC, false}, Wish{0, 3, true},
+                          Wish{5, wire::RING_EVENT_FLAGS_DESC, true}}) {
+        Bench b(5, {.packed = true, .event_idx = w.event_idx});
+        b.device.set_event_suppression(w.position, w.flags);
+        ASSERT_TRUE(b.add_one(1));
+        EXPECT_TRUE(b.queue.kick()) << "to be safe";
+        EXPECT_NE(b.queue.broken(), "");
+    }
+}
+
+TEST(PackedQueue, written_bytes_count_only_where_the_device_says_that_it_wrote) {
+    Bench b(4, {.packed = true});
+    ASSERT_TRUE(b.add_writable(1, 10));
+    b.queue.publish();
+    b.device.put(b.device.take()->head, 0);  // writes nonsense into `len`, and no WRITE flag
+    const auto done = b.queue.pop();
+    ASSERT_TRUE(done) << b.queue.broken();
+    EXPECT_EQ(done->bytes, 0u);
+}
+
+TEST(PackedQueue, parts_are_aligned_and_apart) {
+    for (const uint16_t size : {1, 3, 7, 256, 32768}) {
+        Bench b(size, {.packed = true});
+        EXPECT_EQ(b.queue.avail().value % 4, 0u);
+        EXPECT_GE(b.queue.avail() - b.queue.desc(), 16u * size);
+        EXPECT_GE(b.queue.used() - b.queue.avail(), 4u);
+        EXPECT_LE(b.queue.used() + 4 - b.queue.desc(), b.ring.bytes);
+    }
 }
 
 }  // namespace

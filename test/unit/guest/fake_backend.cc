@@ -66,6 +66,9 @@ void FakeBackend::drop_connection() {
     rings_.clear();
     for (const auto& r : regions_) ::munmap(r.data, r.bytes);
     regions_.clear();
+    const std::lock_guard lock(mutex_);
+    if (log_.data != nullptr) ::munmap(log_.data, log_.bytes);
+    log_ = {};
 }
 
 bool FakeBackend::receive_message() {
@@ -125,7 +128,7 @@ std::vector<std::byte> FakeBackend::act(const Message& m, std::vector<Fd>& fds) 
             break;
         }
         case VHOST_USER_SET_FEATURES:
-            raw_iovas_ = (body_of<le64>(m) & bit(VIRTIO_F_ACCESS_PLATFORM)) != 0;
+            acked_ = body_of<le64>(m);
             break;
         case VHOST_USER_SET_MEM_TABLE:
             map_memory(m, fds);
@@ -133,11 +136,13 @@ std::vector<std::byte> FakeBackend::act(const Message& m, std::vector<Fd>& fds) 
         case VHOST_USER_SET_VRING_NUM: {
             const auto state = body_of<vhost_user_vring_state>(m);
             rings_[state.index].size = uint16_t(state.num);
+            rings_[state.index].queue.reset();
             break;
         }
         case VHOST_USER_SET_VRING_BASE: {
             const auto state = body_of<vhost_user_vring_state>(m);
-            rings_[state.index].base = uint16_t(state.num);
+            rings_[state.index].base = state.num;
+            rings_[state.index].queue.reset();
             break;
         }
         case VHOST_USER_SET_VRING_ADDR: {
@@ -147,14 +152,32 @@ std::vector<std::byte> FakeBackend::act(const Message& m, std::vector<Fd>& fds) 
         }
         case VHOST_USER_SET_VRING_ENABLE: {
             const auto state = body_of<vhost_user_vring_state>(m);
-            if (state.num == 0)
-                rings_[state.index].queue.reset();
-            else if (rings_[state.index].size != 0)
-                start(state.index);
+            auto& ring = rings_[state.index];
+            ring.enabled = state.num != 0;
+            if (ring.enabled && ring.size != 0 && !ring.queue) start(state.index);
             break;
         }
-        case VHOST_USER_GET_VRING_BASE:
-            return m.payload;
+        case VHOST_USER_GET_VRING_BASE: {
+            auto state = body_of<vhost_user_vring_state>(m);
+            auto& ring = rings_[state.index];
+            if (ring.queue) ring.base = ring.queue->next();
+            ring.queue.reset();
+            state.num = ring.base;
+            return payload_of(state);
+        }
+        case VHOST_USER_GET_MAX_MEM_SLOTS:
+            return payload_of(le64{8});
+        case VHOST_USER_ADD_MEM_REG:
+            EXPECT_EQ(fds.size(), 1u);
+            if (!fds.empty()) add_region(body_of<vhost_user_mem_reg>(m).region, fds[0]);
+            break;
+        case VHOST_USER_SET_LOG_BASE: {
+            EXPECT_EQ(fds.size(), 1u);
+            if (!fds.empty()) map_log(m, fds[0]);
+            auto reply = m.payload;
+            reply.resize(options_.log_reply_bytes);
+            return reply;
+        }
         default:
             break;
     }
@@ -169,12 +192,26 @@ void FakeBackend::map_memory(const Message& m, std::vector<Fd>& fds) {
     for (uint32_t i = 0; i < head.num_regions; ++i) {
         vhost_user_mem_region r;
         std::memcpy(&r, m.payload.data() + sizeof head + i * sizeof r, sizeof r);
-        void* at = ::mmap(nullptr, r.memory_size, PROT_READ | PROT_WRITE, MAP_SHARED, fds[i].get(),
-                          off_t(r.mmap_offset));
-        ASSERT_NE(at, MAP_FAILED);
-        regions_.push_back(
-            {r.guest_phys_addr, r.memory_size, r.userspace_addr, static_cast<std::byte*>(at)});
+        add_region(r, fds[i]);
     }
+}
+
+void FakeBackend::add_region(const vhost_user_mem_region& r, const Fd& fd) {
+    void* at = ::mmap(nullptr, r.memory_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(),
+                      off_t(r.mmap_offset));
+    ASSERT_NE(at, MAP_FAILED);
+    regions_.push_back(
+        {r.guest_phys_addr, r.memory_size, r.userspace_addr, static_cast<std::byte*>(at)});
+}
+
+void FakeBackend::map_log(const Message& m, const Fd& fd) {
+    const auto log = body_of<vhost_user_log>(m);
+    const std::lock_guard lock(mutex_);
+    if (log_.data != nullptr) ::munmap(log_.data, log_.bytes);
+    void* at = ::mmap(nullptr, log.mmap_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(),
+                      off_t(log.mmap_offset));
+    ASSERT_NE(at, MAP_FAILED);
+    log_ = {static_cast<std::byte*>(at), log.mmap_size};
 }
 
 std::byte* FakeBackend::at_bus(uint64_t bus) const {
@@ -186,7 +223,7 @@ std::byte* FakeBackend::at_bus(uint64_t bus) const {
 }
 
 uint64_t FakeBackend::bus_of(uint64_t ring_address) const {
-    if (raw_iovas_) return ring_address;
+    if ((acked_ & bit(VIRTIO_F_ACCESS_PLATFORM)) != 0) return ring_address;
     for (const auto& r : regions_)
         if (ring_address - r.uva < r.bytes) return ring_address - r.uva + r.gpa;
     ADD_FAILURE() << "ring address is not in the memory table";
@@ -196,16 +233,20 @@ uint64_t FakeBackend::bus_of(uint64_t ring_address) const {
 void FakeBackend::start(uint32_t index) {
     auto& ring = rings_[index];
     const auto look_up = [this](uint64_t bus) { return at_bus(bus); };
-    // The VMM guessed the base of a translated ring.
-    const uint16_t base = options_.translate ? 0 : ring.base;
+    // The base of a translated split ring may be a guess: it begins where its used ring ends.
+    const auto format = RingFormat::of(acked_);
+    uint32_t base = ring.base;
+    if (options_.translate && !format.packed)
+        base = reinterpret_cast<const le16&>(*at_bus(bus_of(ring.addr.used) + 2));
     ring.queue.emplace(ring.size, bus_of(ring.addr.desc), bus_of(ring.addr.avail),
-                       bus_of(ring.addr.used), look_up, look_up, base);
+                       bus_of(ring.addr.used), look_up, look_up, base, format);
 }
 
 bool FakeBackend::run_devices() {
     bool busy = false;
     for (auto& [index, device] : options_.devices)
-        if (const auto ring = rings_.find(index); ring != rings_.end() && ring->second.queue)
+        if (const auto ring = rings_.find(index);
+            ring != rings_.end() && ring->second.queue && ring->second.enabled)
             busy |= device(*ring->second.queue);
     return busy;
 }

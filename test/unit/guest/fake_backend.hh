@@ -48,6 +48,7 @@ struct BackendOptions {
     std::function<std::optional<Gpa>(uint64_t bus)> translate{};
     /// What to do with a queue while it is enabled; returns whether something was done.
     std::map<uint32_t, std::function<bool(FakeQueue&)>> devices{};
+    uint32_t log_reply_bytes = sizeof(wire::vhost_user_log);
 };
 
 class FakeBackend {
@@ -80,11 +81,27 @@ class FakeBackend {
         return options_.config;
     }
 
+    /// Log a write to the page of `gpa` as a backend does; false: there is no log.
+    bool log_write(Gpa gpa) {
+        const std::lock_guard lock(mutex_);
+        const uint64_t page = gpa.value / wire::kVhostLogPageBytes;
+        if (page / 8 >= log_.bytes) return false;
+        std::atomic_ref(reinterpret_cast<uint8_t&>(log_.data[page / 8]))
+            .fetch_or(uint8_t(1u << page % 8), std::memory_order_release);
+        return true;
+    }
+
   private:
     struct Ring {
-        uint16_t size = 0, base = 0;
+        uint16_t size = 0;
+        uint32_t base = 0;
+        bool enabled = false;
         wire::vhost_user_vring_addr addr{};
         std::optional<FakeQueue> queue{};
+    };
+    struct Log {
+        std::byte* data = nullptr;
+        uint64_t bytes = 0;
     };
     struct Region {
         uint64_t gpa, bytes, uva;
@@ -95,6 +112,8 @@ class FakeBackend {
     void handle(const Message& message, std::vector<Fd>& fds);
     std::vector<std::byte> act(const Message& message, std::vector<Fd>& fds);
     void map_memory(const Message& message, std::vector<Fd>& fds);
+    void add_region(const wire::vhost_user_mem_region& region, const Fd& fd);
+    void map_log(const Message& message, const Fd& fd);
     void start(uint32_t index);
     bool run_devices();
     void drop_connection();
@@ -109,7 +128,8 @@ class FakeBackend {
     std::vector<Message> seen_;
     std::vector<Region> regions_;
     std::map<uint32_t, Ring> rings_;
-    bool raw_iovas_ = false;
+    Log log_;
+    uint64_t acked_ = 0;
     std::atomic<bool> stop_{false};
     std::thread thread_;
 };

@@ -78,11 +78,11 @@ class FakeNet {
         auto bytes = payload_of(header);
         bytes.insert(bytes.end(), pending_->begin(), pending_->end());
         uint64_t room = 0;
-        for (const auto& held : held_) room += writable_bytes(held);
+        for (const auto& held : held_) room += held.writable_bytes();
         while (room < bytes.size()) {
             auto chain = queue.take();
             if (!chain) return false;
-            room += writable_bytes(*chain);
+            room += chain->writable_bytes();
             held_.push_back(std::move(*chain));
         }
         const int lie = lie_about_buffers;
@@ -99,12 +99,6 @@ class FakeNet {
         pending_.reset();
         return true;
     }
-    static uint64_t writable_bytes(const FakeChain& chain) {
-        uint64_t sum = 0;
-        for (const auto& s : chain.writable) sum += s.bytes;
-        return sum;
-    }
-
     FakeIommu& iommu_;
     EndpointId endpoint_;
     Wire& out_;
