@@ -23,6 +23,8 @@ struct Arguments {
     uint64_t requests = 1000;
     uint64_t timeout_ms = 5000;
     BufferMaps maps = BufferMaps::kOneMapping;
+    uint32_t ring_size = 256;
+    bool packed = false, event_idx = false, in_order = false, indirect = false;
     bool json = false;
 };
 
@@ -73,6 +75,15 @@ void describe_arguments(CLI::App& app, Arguments& a) {
     add_choice<Vmm>(app, "--vmm", a.guest.vmm,
                     {{"ch", Vmm::kCloudHypervisor}, {"qemu", Vmm::kQemu}},
                     "whose vhost-user to speak: Cloud Hypervisor's (the default) or QEMU's");
+    app.add_option("--ring-size", a.ring_size,
+                   "entries of the request queue and of each network queue; a power of two unless "
+                   "--packed")
+        ->check(CLI::Range(2u, wire::kMaxQueueSize))
+        ->capture_default_str();
+    app.add_flag("--packed", a.packed, "use packed rings; an error where a device does not offer them");
+    app.add_flag("--event-idx", a.event_idx, "say when to be signalled by index; likewise");
+    app.add_flag("--in-order", a.in_order, "let buffers be returned in batches; likewise");
+    app.add_flag("--indirect", a.indirect, "put descriptors into indirect tables; likewise");
     app.add_option("--timeout", a.timeout_ms, "for every answer, in milliseconds")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
@@ -82,11 +93,24 @@ void describe_arguments(CLI::App& app, Arguments& a) {
 /// What the arguments say about ports, in the words of the library.
 Result<void> complete(Arguments& a) {
     a.guest.timeout = Milliseconds(a.timeout_ms);
+    const uint64_t rings = (a.packed ? bit(wire::VIRTIO_F_RING_PACKED) : 0) |
+                           (a.event_idx ? bit(wire::VIRTIO_F_EVENT_IDX) : 0) |
+                           (a.in_order ? bit(wire::VIRTIO_F_IN_ORDER) : 0) |
+                           (a.indirect ? bit(wire::VIRTIO_F_INDIRECT_DESC) : 0);
+    a.guest.iommu.request_queue_size = uint16_t(a.ring_size);
+    a.guest.iommu.features |= rings;
+    a.guest.iommu.required |= rings;
+    a.guest.iommu.layout.indirect = a.indirect;
     for (size_t i = 0; i < 2 && !a.net[i].empty(); ++i) {
         const auto endpoint = parse_bdf(a.endpoint[i]);
         if (!endpoint) return tl::unexpected(endpoint.error());
         PortOptions port{a.net[i], *endpoint};
         port.net.buffer_maps = a.maps;
+        port.net.rx_queue_size = port.net.tx_queue_size = uint16_t(a.ring_size);
+        port.net.max_buffers = 1024;
+        port.net.features |= rings;
+        port.net.required |= rings;
+        if (a.indirect) port.net.tx_layout = TxLayout::kIndirect;
         a.guest.ports.push_back(std::move(port));
     }
     return {};

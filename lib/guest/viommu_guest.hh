@@ -8,8 +8,10 @@
 ///   memory.hh        RAM: a memfd, banks at GPAs, pages near or scattered
 ///   channel.hh       a unix socket with descriptors and time limits
 ///   frontend.hh      the VMM: vhost-user as Cloud Hypervisor, or QEMU, speaks it
+///   dirty_log.hh     the bitmap of a live migration
 ///   dma.hh           how a driver makes memory visible to a device; bus addresses
-///   driver_queue.hh  the driver's side of a split virtqueue, in scattered memory too
+///   driver_queue.hh  the driver's side of a virtqueue, split or packed, in scattered memory too
+///   ring.hh          what its formats have in common; split_ring.hh, packed_ring.hh
 ///   request.hh       virtio-iommu requests and answers as values
 ///   iommu_driver.hh  the virtio-iommu driver: synchronous requests, raw requests, fault events
 ///   paged_dma.hh     a domain's memory: IOVAs, MAP and UNMAP in batches
@@ -22,8 +24,12 @@
 /// there. The VMM then either knows about the IOMMU (RingAddresses::kIova) or takes ring addresses
 /// for GPAs (kUva): the same guest is used for both.
 ///
-/// What is *not* modelled: interrupts are not waited for (drivers poll), EVENT_IDX and packed rings
-/// are not negotiated, and one thread is the whole guest.
+/// Rings: a driver accepts what its options' `features` name and the device offers; kRingFeatures are
+/// those about rings, and `required` makes the absence of one an error. Neither driver accepts packed
+/// rings, EVENT_IDX or IN_ORDER unless told to.
+///
+/// What is *not* modelled: interrupts are not waited for (drivers poll; DriverQueue and call fds are
+/// there for tests of them), and one thread is the whole guest.
 ///
 /// A test that wants to misbehave finds the seams in: Frontend::raw() and exchange() for messages,
 /// IommuDriver::submit_raw() and submit_segments() for requests, DriverQueue::add() for chains.
@@ -31,6 +37,7 @@
 
 #include "buffer_pool.hh"
 #include "channel.hh"
+#include "dirty_log.hh"
 #include "dma.hh"
 #include "driver_queue.hh"
 #include "frontend.hh"

@@ -176,6 +176,124 @@ TEST(Frontend, qemu_order_is_qemus) {
                   VHOST_USER_SET_VRING_CALL, VHOST_USER_SET_VRING_ENABLE}));
 }
 
+/// The requests that `act` sends once queue 0 is active.
+template <class Act>
+std::vector<uint32_t> requests_of(Vmm vmm, BackendOptions options, Act act) {
+    FakeBackend backend(options);
+    GuestSide guest;
+    auto fo = backend.frontend();
+    fo.vmm = vmm;
+    fo.queues = 1;
+    auto frontend = Frontend::connect(fo);
+    EXPECT_TRUE(frontend) << frontend.error().message;
+    const QueueSetup queue = guest.queue(0, 0x10000);
+    EXPECT_TRUE(frontend->activate(bit(VIRTIO_F_VERSION_1), *guest.memory, {&queue, 1}));
+    backend.forget();
+    act(*frontend, guest);
+    return backend.seen_requests();
+}
+
+TEST(Frontend, pause_and_resume_are_each_vmms) {
+    const auto act = [](Frontend& frontend, GuestSide&) {
+        ASSERT_TRUE(frontend.pause());
+        const auto ok = frontend.resume();
+        ASSERT_TRUE(ok) << ok.error().message;
+    };
+    EXPECT_EQ(requests_of(Vmm::kCloudHypervisor, {}, act),
+              (std::vector<uint32_t>{VHOST_USER_SET_VRING_ENABLE, VHOST_USER_SET_VRING_ENABLE}));
+    EXPECT_EQ(requests_of(Vmm::kQemu, {}, act),
+              (std::vector<uint32_t>{VHOST_USER_SET_VRING_ENABLE, VHOST_USER_GET_VRING_BASE,
+                                     VHOST_USER_SET_FEATURES, VHOST_USER_SET_MEM_TABLE,
+                                     VHOST_USER_SET_VRING_NUM, VHOST_USER_SET_VRING_BASE,
+                                     VHOST_USER_SET_VRING_ADDR, VHOST_USER_SET_VRING_KICK,
+                                     VHOST_USER_SET_VRING_CALL, VHOST_USER_SET_VRING_ENABLE}));
+}
+
+TEST(Frontend, memory_is_plugged_by_slot_where_the_backend_can) {
+    const auto act = [](Frontend& frontend, GuestSide& guest) {
+        const auto bank = guest.memory->add({Gpa{0x8000'0000}, 1 << 20});
+        ASSERT_TRUE(bank);
+        ASSERT_TRUE(frontend.add_memory(*bank, guest.memory->fd()));
+        ASSERT_FALSE(guest.memory->add({Gpa{0x8000'0000}, 4096})) << "overlaps";
+    };
+    BackendOptions slots;
+    slots.protocol_features |= bit(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
+    for (const Vmm vmm : {Vmm::kCloudHypervisor, Vmm::kQemu}) {
+        EXPECT_EQ(requests_of(vmm, {}, act), std::vector<uint32_t>{VHOST_USER_SET_MEM_TABLE});
+        EXPECT_EQ(requests_of(vmm, slots, act), std::vector<uint32_t>{VHOST_USER_ADD_MEM_REG});
+    }
+}
+
+TEST(Frontend, qemu_tells_differences_of_memory_where_the_backend_has_slots) {
+    BackendOptions slots;
+    slots.protocol_features |= bit(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
+    const auto act = [](Frontend& frontend, GuestSide& guest) {
+        const auto regions = guest.memory->regions();
+        ASSERT_TRUE(frontend.set_mem_table(regions, guest.memory->fd()));
+        ASSERT_TRUE(frontend.set_mem_table(regions.first(1), guest.memory->fd()));
+        ASSERT_TRUE(frontend.set_mem_table(regions, guest.memory->fd()));
+    };
+    EXPECT_EQ(requests_of(Vmm::kQemu, slots, act),
+              (std::vector<uint32_t>{VHOST_USER_REM_MEM_REG, VHOST_USER_ADD_MEM_REG}));
+}
+
+TEST(Frontend, single_queue_is_stopped_and_begun_anew) {
+    const auto act = [](Frontend& frontend, GuestSide& guest) {
+        ASSERT_TRUE(frontend.stop_queue(0));
+        ASSERT_TRUE(frontend.start_queue(guest.queue(0, 0x20000)));
+    };
+    EXPECT_EQ(requests_of(Vmm::kCloudHypervisor, {}, act),
+              (std::vector<uint32_t>{VHOST_USER_GET_VRING_BASE, VHOST_USER_SET_VRING_NUM,
+                                     VHOST_USER_SET_VRING_ADDR, VHOST_USER_SET_VRING_BASE,
+                                     VHOST_USER_SET_VRING_CALL, VHOST_USER_SET_VRING_KICK,
+                                     VHOST_USER_SET_VRING_ENABLE}));
+}
+
+/// The bases that a VMM sends at activation, after a pause, and after the connection was lost.
+std::vector<uint32_t> bases_of(Vmm vmm, uint64_t acked) {
+    BackendOptions options;
+    options.features |= kRingFeatures;
+    options.answer = [](const Message& m) -> std::optional<Reply> {
+        if (m.request != VHOST_USER_GET_VRING_BASE) return std::nullopt;
+        return Reply{m.request, kVhostUserVersion | kVhostUserReply,
+                     payload_of(vhost_user_vring_state{0u, 0x0003'8003u})};
+    };
+    FakeBackend backend(options);
+    GuestSide guest;
+    auto fo = backend.frontend();
+    fo.vmm = vmm;
+    fo.queues = 1;
+    auto frontend = Frontend::connect(fo);
+    EXPECT_TRUE(frontend);
+    const QueueSetup queue = guest.queue(0, 0x10000);
+    guest.memory->at(Gpa{0x1'1002})[0] = std::byte{9};  // avail.idx
+    guest.memory->at(Gpa{0x1'2002})[0] = std::byte{7};  // used.idx
+    acked |= bit(VIRTIO_F_VERSION_1);
+    EXPECT_TRUE(frontend->activate(acked, *guest.memory, {&queue, 1}));
+    EXPECT_TRUE(frontend->pause());
+    EXPECT_TRUE(frontend->resume());
+    EXPECT_TRUE(frontend->reconnect());
+    EXPECT_TRUE(frontend->activate(acked, *guest.memory, {&queue, 1}));
+    std::vector<uint32_t> bases;
+    for (const auto& m : backend.seen())
+        if (m.request == VHOST_USER_SET_VRING_BASE) {
+            vhost_user_vring_state state;
+            std::memcpy(&state, m.payload.data(), sizeof state);
+            bases.push_back(state.num);
+        }
+    return bases;
+}
+
+TEST(Frontend, bases_are_what_each_vmm_knows) {
+    const uint64_t packed = bit(VIRTIO_F_RING_PACKED), in_order = bit(VIRTIO_F_IN_ORDER);
+    using Bases = std::vector<uint32_t>;
+    EXPECT_EQ(bases_of(Vmm::kQemu, 0), (Bases{0, 0x0003'8003, 7}));
+    EXPECT_EQ(bases_of(Vmm::kQemu, packed), (Bases{0x8000'8000, 0x0003'8003, 0x0003'8003}));
+    EXPECT_EQ(bases_of(Vmm::kCloudHypervisor, 0), (Bases{9, 9}));
+    EXPECT_EQ(bases_of(Vmm::kCloudHypervisor, in_order), (Bases{9, 7}));
+    EXPECT_EQ(bases_of(Vmm::kCloudHypervisor, packed), (Bases{0x8000, 0x8000}));
+}
+
 TEST(Frontend, reconnection_remembers_protocol_features) {
     FakeBackend backend({});
     auto frontend = Frontend::connect(backend.frontend());

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: BSD-3-Clause
+/// One guest with an IOMMU and two ports that are each other's peers; what its devices may lack.
+#pragma once
+
+#include "daemon.hh"
+#include "viommu_guest.hh"
+
+namespace viommu::e2e {
+
+inline constexpr const char* kTwoPorts = R"(
+poll = "adaptive"
+[[guest]]
+name = "vm0"
+socket = "@DIR@/iommu.sock"
+lcore = 1
+bypass = false
+  [[guest.net]]
+  name = "net0"
+  socket = "@DIR@/net0.sock"
+  endpoint = "0000:00:04.0"
+  peer = "guest:vm0/net1"
+  lcore = 2
+  [[guest.net]]
+  name = "net1"
+  socket = "@DIR@/net1.sock"
+  endpoint = "0000:00:05.0"
+)";
+inline constexpr EndpointId kEndpoint0 = 0x20, kEndpoint1 = 0x28;
+
+inline guest::GuestOptions two_ports(const Daemon& daemon) {
+    guest::GuestOptions o;
+    o.iommu_socket = daemon.path("iommu.sock");
+    o.ports.resize(2);
+    o.ports[0].socket = daemon.path("net0.sock");
+    o.ports[0].endpoint = kEndpoint0;
+    o.ports[1].socket = daemon.path("net1.sock");
+    o.ports[1].endpoint = kEndpoint1;
+    return o;
+}
+
+/// Limits that doc/architecture.md names ("Limits of this version"), as feature bits. A test that
+/// needs one of these is skipped where the device does not offer it; one that needs any other
+/// fails.
+inline constexpr uint64_t kIommuLimits =
+    guest::kRingFeatures | guest::bit(wire::VIRTIO_F_RING_RESET) |
+    guest::bit(wire::VHOST_F_LOG_ALL);
+inline constexpr uint64_t kNetLimits = guest::bit(wire::VIRTIO_F_EVENT_IDX) |
+                                       guest::bit(wire::VIRTIO_F_RING_PACKED) |
+                                       guest::bit(wire::VIRTIO_F_IN_ORDER) |
+                                       guest::bit(wire::VIRTIO_F_RING_RESET) |
+                                       guest::bit(wire::VHOST_F_LOG_ALL);
+
+/// What a VMM is offered at a socket.
+inline Result<uint64_t> offered(const std::string& socket) {
+    guest::FrontendOptions o;
+    o.socket = socket;
+    auto frontend = guest::Frontend::connect(o);
+    if (!frontend) return tl::unexpected(frontend.error());
+    return frontend->features();
+}
+
+}  // namespace viommu::e2e
+
+/// The rest of the test needs `wanted` of the device at `socket`.
+#define VIOMMU_NEEDS(socket, wanted, limits)                                                    \
+    do {                                                                                        \
+        const auto offer_ = ::viommu::e2e::offered(socket);                                     \
+        ASSERT_TRUE(offer_) << offer_.error().message;                                          \
+        const uint64_t lacks_ = (wanted) & ~*offer_;                                            \
+        ASSERT_EQ(lacks_ & ~(limits), 0u) << socket << " does not offer these feature bits";    \
+        if (lacks_ != 0)                                                                        \
+            GTEST_SKIP() << socket << " does not offer feature bits " << std::hex << lacks_     \
+                         << ": doc/architecture.md, \"Limits of this version\"";                \
+    } while (false)
