@@ -239,9 +239,10 @@ Result<void> IommuDriver::reconnect(std::optional<uint32_t> base) {
     return {};
 }
 
-/// Kicks of a VM that stood still wait in the eventfds; a VMM that makes them anew signals them.
+/// QEMU starts the notifiers anew and signals each; Cloud Hypervisor signals nothing.
 Result<void> IommuDriver::resume() {
     if (auto ok = frontend_.resume(); !ok) return ok;
+    if (options_.frontend.vmm != Vmm::kQemu) return {};
     signal_eventfd(request_kick_.get());
     if (options_.event_queue) signal_eventfd(event_kick_.get());
     return {};

@@ -129,10 +129,11 @@ Result<void> NetDriver::reconnect() {
     return {};
 }
 
-/// Kicks of a VM that stood still wait in the eventfds; a VMM that makes them anew signals them.
+/// QEMU starts the notifiers anew and signals each; Cloud Hypervisor signals nothing.
 Result<void> NetDriver::resume() {
     if (auto ok = frontend_.resume(); !ok) return ok;
-    for (Queue* q : {&rx_, &tx_}) signal_eventfd(q->kick.get());
+    if (options_.frontend.vmm == Vmm::kQemu)
+        for (Queue* q : {&rx_, &tx_}) signal_eventfd(q->kick.get());
     return {};
 }
 
