@@ -137,7 +137,9 @@ TEST_P(Scenarios, reconnection_of_a_running_guest_keeps_mappings) {
     auto iommu = iommu_with();
     ASSERT_TRUE(iommu);
     for (int round = 0; round < 12; ++round) {
-        const auto ok = iommu->reconnect();
+        // Of a packed ring no VMM can guess where it was: this one has been told.
+        const auto ok = GetParam().packed ? iommu->reconnect(iommu->request_queue().base())
+                                          : iommu->reconnect();
         ASSERT_TRUE(ok) << ok.error().message;
         ASSERT_EQ(iommu->map(1, kRange, Gpa{0}), Status::kInval) << "it is there";
     }
@@ -246,6 +248,9 @@ TEST_P(Scenarios, paused_ports_go_on_where_they_were) {
 }
 
 TEST_P(Scenarios, reconnected_ports_go_on_where_they_were) {
+    if (GetParam().packed)
+        GTEST_SKIP() << "doc/architecture.md, \"Limits of this version\": a packed queue goes on "
+                        "only where the frontend says from where";
     NEEDS_IOMMU(0);
     NEEDS_NET(0);
     auto guest = whole_guest();

@@ -42,11 +42,7 @@ inline guest::GuestOptions two_ports(const Daemon& daemon) {
 /// needs one of these is skipped where the device does not offer it; one that needs any other
 /// fails.
 inline constexpr uint64_t kIommuLimits = guest::bit(wire::VHOST_F_LOG_ALL);
-inline constexpr uint64_t kNetLimits = guest::bit(wire::VIRTIO_F_EVENT_IDX) |
-                                       guest::bit(wire::VIRTIO_F_RING_PACKED) |
-                                       guest::bit(wire::VIRTIO_F_IN_ORDER) |
-                                       guest::bit(wire::VIRTIO_F_RING_RESET) |
-                                       guest::bit(wire::VHOST_F_LOG_ALL);
+inline constexpr uint64_t kNetLimits = guest::bit(wire::VHOST_F_LOG_ALL);
 
 /// What a VMM is offered at a socket.
 inline Result<uint64_t> offered(const std::string& socket) {
