@@ -230,6 +230,23 @@ class Session {
                 m.payload.resize(m.payload.size() + body, std::byte(in_.below(3)));
                 break;
             }
+            case VHOST_USER_ADD_MEM_REG:
+            case VHOST_USER_REM_MEM_REG: {
+                const Bytes one = region(in_.below(10));
+                m.payload = u64(0);
+                m.payload.insert(m.payload.end(), one.begin(), one.end());
+                if (m.request == VHOST_USER_ADD_MEM_REG) m.fds = {ram_.fd};
+                break;
+            }
+            case VHOST_USER_SET_LOG_BASE: {
+                m.payload = u64(in_.one_of<uint64_t>({0x1000, 0, 1, kRamBytes, ~uint64_t{0}}));
+                const Bytes offset = u64(in_.one_of<uint64_t>({0, 0x800, kRamBytes, ~uint64_t{0}}));
+                m.payload.insert(m.payload.end(), offset.begin(), offset.end());
+                m.fds = {ram_.fd};
+                break;
+            }
+            case VHOST_USER_SET_LOG_FD: m.fds = {kicks_[0]}; break;
+            case VHOST_USER_GET_MAX_MEM_SLOTS:
             case VHOST_USER_GET_FEATURES:
             case VHOST_USER_SET_OWNER:
             case VHOST_USER_RESET_OWNER:
@@ -241,23 +258,26 @@ class Session {
         }
     }
 
+    /// The i-th of memory that is 4 GiB apart. One field may be wrong.
+    Bytes region(uint64_t i) {
+        vhost_user_mem_region r{.guest_phys_addr = i << 32,
+                                .memory_size = kRamBytes,
+                                .userspace_addr = kUva + (i << 32),
+                                .mmap_offset = 0};
+        const uint8_t b = in_.take();
+        const uint64_t value = in_.one_of<uint64_t>({0, 0x1000, kRamBytes, uint64_t{1} << 32,
+                                                     ~uint64_t{0}, ~uint64_t{0xfff}, 0x800});
+        if (b == 0xf0) r.guest_phys_addr = value;
+        if (b == 0xf1) r.memory_size = value;
+        if (b == 0xf2) r.userspace_addr = value;
+        if (b == 0xf3) r.mmap_offset = value;
+        return bytes_of(r);
+    }
     void mem_table(Message& m) {
         const uint32_t count = in_.one_of<uint32_t>({1, 1, 1, 2, 0, 8, 9, ~0u});
         Bytes regions;
         for (uint32_t i = 0; i < std::min(count, 10u); ++i) {
-            vhost_user_mem_region r{.guest_phys_addr = uint64_t{i} << 32,
-                                    .memory_size = kRamBytes,
-                                    .userspace_addr = kUva + (uint64_t{i} << 32),
-                                    .mmap_offset = 0};
-            // One field of a region may be wrong.
-            const uint8_t b = in_.take();
-            const uint64_t value = in_.one_of<uint64_t>({0, 0x1000, kRamBytes, uint64_t{1} << 32,
-                                                         ~uint64_t{0}, ~uint64_t{0xfff}, 0x800});
-            if (b == 0xf0) r.guest_phys_addr = value;
-            if (b == 0xf1) r.memory_size = value;
-            if (b == 0xf2) r.userspace_addr = value;
-            if (b == 0xf3) r.mmap_offset = value;
-            const Bytes bytes = bytes_of(r);
+            const Bytes bytes = region(i);
             regions.insert(regions.end(), bytes.begin(), bytes.end());
             if (i < 8) m.fds.push_back(ram_.fd);
         }
@@ -303,6 +323,10 @@ class Session {
     void send(const Message& m) {
         const bool partial = m.claimed && *m.claimed > m.payload.size();
         const bool surplus = m.claimed && *m.claimed < m.payload.size();
+        if (std::getenv("VIOMMU_FUZZ_TRACE") != nullptr)
+            fmt::print(stderr, "socket {}: request {} flags {:#x} {} bytes (claims {}) {} fds\n", which_,
+                       m.request, m.flags, m.payload.size(),
+                       m.claimed.value_or(uint32_t(m.payload.size())), m.fds.size());
         if (library_loses_fds(m)) leaks_ += unsigned(std::min(m.fds.size(), kLibraryFds));
         if (!frontend_->send(m.request, m.payload, m.fds, m.flags, m.claimed)) {
             open_ = false;
