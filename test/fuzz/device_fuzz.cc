@@ -38,7 +38,9 @@ device::Config config_of(Input& in) {
     c.input_range = s.input;
     c.domain_first = 1;
     c.domain_last = 6;
-    c.bypass = in.one_in(2);
+    const uint8_t bypass = in.take();
+    c.bypass = bypass % 2 != 0;
+    c.legacy_bypass = bypass >= 224;
     c.endpoints.assign(std::begin(kEndpoints), std::end(kEndpoints));
     c.reserved = {{{{0xfee00000}, {0xfeefffff}}, device::ReservedRegion::Type::kMsi},
                   {{{0x2000000}, {0x200ffff}}, device::ReservedRegion::Type::kReserved}};
@@ -308,16 +310,30 @@ class Session {
     }
 
     void config_space() {
-        if (in_.one_in(2)) {
+        const test::Oracle before = oracle_.table;
+        const uint8_t what = in_.take();
+        if (what % 2 != 0) {
             const uint32_t offset = in_.one_of<uint32_t>({36, 35, 37, 0, 32, 39, 40, ~0u});
             const Bytes bytes = in_.bytes(in_.below(8));
-            const uint64_t at = 36 - offset;
-            const bool hit = offset <= 36 && at < bytes.size();
-            if (hit && uint8_t(bytes[at]) <= 1) oracle_.table.bypass = bytes[at] == std::byte{1};
+            oracle_.write_config(offset, bytes);
+            require(device_->would_change(offset, bytes) == (before.bypass != oracle_.table.bypass),
+                    "would_change()");
             device_->write_config(offset, bytes);
-            for (Eye& eye : eyes_)
-                if (eye.inside) eye.seen.push_back(oracle_.table);
+        } else if (what >= 208) {
+            const uint64_t features = uint64_t{in_.take()};
+            oracle_.features_acked(features);
+            device_->features_acked(features);
+        } else if (what >= 160) {  // as vhost::IommuPort does when a frontend comes
+            const bool comes = what % 4 != 0;
+            comes ? oracle_.connected() : oracle_.resumed();
+            comes ? device_->connected() : device_->resumed();
         }
+        const bool concerns = std::ranges::any_of(
+            before.endpoints, [](const auto& e) { return !e.second.has_value(); });
+        if (concerns && before.bypass != oracle_.table.bypass)
+            require(table().dirty(), "readers lose something, unannounced");
+        for (Eye& eye : eyes_)
+            if (eye.inside) eye.seen.push_back(oracle_.table);
         Bytes want = oracle_.config_space();
         want.resize(512);
         const uint32_t offset = in_.below(64);
@@ -342,7 +358,7 @@ class Session {
 
     void reset() {
         device_->reset();
-        oracle_.table.reset();
+        oracle_.reset();
         for (Eye& eye : eyes_)
             if (eye.inside) eye.seen.push_back(oracle_.table);
     }

@@ -33,9 +33,12 @@ struct Expected {
 struct DeviceOracle {
     const device::Config& config;
     test::Oracle table;
+    std::optional<bool> bypass_before{};
 
     explicit DeviceOracle(const device::Config& c)
-        : config(c), table{c.page_size_mask & -c.page_size_mask, c.input_range, c.bypass, {}, {}} {
+        : config(c),
+          table{c.page_size_mask & -c.page_size_mask, c.input_range, c.bypass && !c.legacy_bypass,
+                {}, {}} {
         for (const EndpointId e : c.endpoints) {
             table.endpoints[e] = std::nullopt;
             for (const device::ReservedRegion& r : regions(e))
@@ -92,9 +95,32 @@ struct DeviceOracle {
         append(out, config.domain_first, 4);
         append(out, config.domain_last, 4);
         append(out, probe_size(), 4);
-        append(out, table.bypass, 1);
+        append(out, table.bypass && !config.legacy_bypass, 1);
         append(out, 0, 3);
         return out;
+    }
+
+    // What decides about endpoints that are attached to nothing (5.13.4; device::Device).
+    void features_acked(uint64_t features) {
+        if (config.legacy_bypass) table.bypass = (features >> 3 & 1) != 0;
+    }
+    void write_config(uint32_t offset, std::span<const std::byte> in) {
+        if (offset > 36 || 36 - offset >= in.size()) return;
+        bypass_before.reset();
+        const auto value = uint8_t(in[36 - offset]);
+        if (value <= 1 && !config.legacy_bypass) table.bypass = value == 1;
+    }
+    void connected() {
+        if (!bypass_before) bypass_before = table.bypass;
+        table.bypass = config.bypass && !config.legacy_bypass;
+    }
+    void resumed() {
+        if (bypass_before && !config.legacy_bypass) table.bypass = *bypass_before;
+        bypass_before.reset();
+    }
+    void reset() {
+        table.reset();
+        bypass_before.reset();
     }
 
     /// Execute `request`, of which the device may write `room` bytes.
@@ -136,7 +162,7 @@ struct DeviceOracle {
     Status attach(std::span<const std::byte> r, DomainId domain, Expected& e) {
         const auto endpoint = EndpointId(number(r, 8, 4));
         const uint64_t flags = number(r, 12, 4);
-        if (number(r, 16, 4) != 0 || flags > 1) return Status::kInval;
+        if (number(r, 16, 4) != 0 || flags > !config.legacy_bypass) return Status::kInval;
         if (!table.endpoints.contains(endpoint)) return Status::kNoEnt;
         if (domain < config.domain_first || domain > config.domain_last) return Status::kRange;
         const auto old = table.endpoints[endpoint];

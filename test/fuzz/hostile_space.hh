@@ -57,6 +57,12 @@ class HostileSpace {
             if (Piece* p = piece_at(addr + i)) p->at(addr + i) = p->seen_at(addr + i) = bytes[i];
     }
     void poke(uint64_t addr, uint16_t value) { put(addr, value); }
+    /// For another thread to write, past everything that verify() knows. Not scattered in two.
+    volatile uint16_t* word(uint64_t addr) {
+        Piece* p = piece_at(addr);
+        require(p != nullptr && piece_at(addr + 1) == p, "{:#x} is not there", addr);
+        return reinterpret_cast<volatile uint16_t*>(&p->at(addr));
+    }
     /// Nothing where some byte is nowhere, or not accessible.
     template <class T>
     std::optional<T> get(uint64_t addr, Access need = Access::kNone) {
