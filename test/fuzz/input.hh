@@ -57,10 +57,14 @@ class Input {
     std::span<const uint8_t> rest_;
 };
 
+/// Called before a finding ends the process.
+inline void (*on_finding)() = [] {};
+
 /// The finding of a target: say it and end.
 template <class... Args>
 [[noreturn]] void found(fmt::format_string<Args...> format, Args&&... args) {
     fmt::print(stderr, "fuzz: FINDING: {}\n", fmt::format(format, std::forward<Args>(args)...));
+    on_finding();
     std::abort();
 }
 
