@@ -41,13 +41,13 @@ class Message {
     /// Copy payload bytes from `offset` on. False when the message is too short.
     bool read(size_t offset, std::span<std::byte> out) const {
         if (offset > size() || out.size() > size() - offset) return false;
-        std::memcpy(out.data(), base_ + kHeaderBytes + offset, out.size());
+        std::copy_n(base_ + kHeaderBytes + offset, out.size(), out.data());
         return true;
     }
 
     /// Overwrite part of the payload, for the library or for a reply.
     void write(size_t offset, std::span<const std::byte> in) {
-        std::memcpy(base_ + kHeaderBytes + offset, in.data(), in.size());
+        std::copy_n(in.data(), in.size(), base_ + kHeaderBytes + offset);
     }
     /// Turn the message into its reply: a u64.
     void reply_u64(uint64_t value) {
