@@ -262,7 +262,7 @@ class Session {
         const auto [to, n] = oracle_.table.translate(e, iova, bytes, need);
         require(t.bytes() == std::min(n, Translation::kMaxBytes), "{:#x} leads to {} bytes, not {}", iova, t.bytes(), n);
         require((t ? t.gpa().value : uint64_t(t.fault())) == to, "{:#x} leads elsewhere", iova);
-        if (t) require(allows(t.rights(), need), "{:#x} allows less than asked", iova);
+        if (t) require(allows(t.rights(), need & Access::kReadWrite), "{:#x} allows less than asked", iova);
     }
 
     /// In a section that things have changed under: each page leads to where it led at some time
