@@ -197,6 +197,38 @@ TEST_P(Scenarios, base_says_where_the_queue_stopped) {
     EXPECT_EQ((*bases)[0] & 0xffff, expected & 0xffff);
 }
 
+TEST_P(Scenarios, what_the_device_writes_is_logged) {
+    NEEDS_IOMMU(bit(wire::VHOST_F_LOG_ALL));
+    auto iommu = iommu_with();
+    ASSERT_TRUE(iommu);
+    auto log = DirtyLog::create(*memory);
+    ASSERT_TRUE(log) << log.error().message;
+    const Gpa quiet = *memory->allocate(1), at = *memory->allocate(1);
+    const auto started = iommu->frontend().start_logging(*log);
+    ASSERT_TRUE(started) << started.error().message;
+    log->take();
+    const auto [out, in] = write_unmap(at);
+    ASSERT_TRUE(iommu->submit_segments({&out, 1}, {&in, 1}));
+    const Gpa used = Gpa{GetParam().packed ? iommu->request_queue().desc().value
+                                           : iommu->request_queue().used().value};
+    // What is written is marked a moment later.
+    Patience patience(Milliseconds(5000));
+    while (!(log->is_dirty(at) && log->is_dirty(used)) && patience.wait()) {
+    }
+    const auto dirty = log->take();
+    const auto has = [&](Gpa page) {
+        return std::find(dirty.begin(), dirty.end(), page) != dirty.end();
+    };
+    EXPECT_TRUE(has(at)) << "the answer";
+    EXPECT_TRUE(has(Gpa{used.value / kPage * kPage})) << "the used ring";
+    EXPECT_FALSE(has(quiet));
+    const auto stopped = iommu->frontend().stop_logging();
+    ASSERT_TRUE(stopped) << stopped.error().message;
+    log->take();  // what stopping it took
+    EXPECT_EQ(iommu->map(1, kRange, Gpa{0}), Status::kOk);
+    EXPECT_EQ(log->take(), std::vector<Gpa>{});
+}
+
 // ---- ports
 
 TEST_P(Scenarios, paused_ports_go_on_where_they_were) {
