@@ -84,9 +84,11 @@ class Message {
 
     /// Have an error close the connection, for requests whose answer cannot say that they failed.
     void forget_need_reply() {
-        const le32 flags = header_.flags & ~wire::kVhostUserNeedReply;
-        std::memcpy(base_ + offsetof(wire::vhost_user_header, flags), &flags, sizeof flags);
+        header_.flags = header_.flags & ~wire::kVhostUserNeedReply;
+        std::memcpy(base_ + offsetof(wire::vhost_user_header, flags), &header_.flags,
+                    sizeof header_.flags);
     }
+    bool needs_reply() const { return (header_.flags & wire::kVhostUserNeedReply) != 0; }
 
   private:
     static constexpr size_t kHeaderBytes = sizeof(wire::vhost_user_header);

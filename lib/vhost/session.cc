@@ -34,7 +34,6 @@ Session::Session(std::string name, Handler& handler, uint64_t offered)
 Session::Verdict Session::refuse(const Message& message, std::string_view why) {
     log(RTE_LOG_NOTICE, "{}: refused vhost-user request {} of {} bytes: {}", name_,
         message.request(), message.size(), why);
-    refused_ = true;
     return Verdict::kError;
 }
 
@@ -59,6 +58,7 @@ Session::Verdict Session::handle(Message message) {
         // log that we do not write, migration would lose pages without a word.
         if (message.request() == VHOST_USER_SET_LOG_BASE && (offered_ & bit(VHOST_F_LOG_ALL)))
             message.forget_need_reply();
+        refused_ = !message.needs_reply();
     }
     return verdict;
 }

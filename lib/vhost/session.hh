@@ -41,7 +41,8 @@ class Session {
     Session& operator=(const Session&) = delete;
 
     Verdict handle(Message message);
-    /// The last message was refused, and why stands in the log.
+    /// The last message was refused without a reply, which ends the connection; why stands in the
+    /// log.
     bool refused() const { return refused_; }
 
     /// Stop all queues (Stop::kDisconnected) and say disconnected(). Later messages are errors.

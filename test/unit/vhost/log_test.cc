@@ -137,6 +137,19 @@ TEST_F(Log, page_beyond_the_bitmap_is_counted) {
     EXPECT_EQ(1u, recorder.dirty_log()->missed());
 }
 
+TEST_F(Log, off_when_a_new_session_starts) {
+    Frontend f(path);
+    Bitmap log(0x2000);
+    ASSERT_TRUE(f.set_features(kFeatures | kLogAll));
+    ASSERT_TRUE(f.set_mem_table(kMemory));
+    ASSERT_TRUE(set_log_base(f, log));
+    recorder.take();
+    ASSERT_TRUE(f.ack(VHOST_USER_SET_OWNER));
+    EXPECT_EQ(Events{"log off"}, recorder.take());
+    ASSERT_TRUE(f.set_mem_table(kMemory));
+    EXPECT_FALSE(recorder.happened("log on"));
+}
+
 TEST_F(Log, off_when_the_connection_ends) {
     Frontend f(path);
     Bitmap log(0x100);

@@ -226,6 +226,7 @@ TEST_F(Memory, connection_that_the_library_ended_is_told_from_one_that_the_front
     ASSERT_TRUE(eventually([&] { return log.has("frontend disconnected"); }));
     EXPECT_FALSE(log.has("ended the connection"));
     Frontend f(path);
+    ASSERT_FALSE(f.set_num(7, 1));  // a refusal that was answered ends nothing
     ASSERT_TRUE(f.send(VHOST_USER_SET_FEATURES, filler(2000, 1)));
     EXPECT_TRUE(f.is_closed());
     EXPECT_TRUE(eventually([&] { return log.has("ended the connection, not the frontend"); }));
