@@ -86,6 +86,10 @@ void read_page_sizes(const Section& s, device::Config& device) {
         s.problem("page_sizes", fmt::format("names no size; write e.g. page_sizes = {}, or leave "
                                             "the key out for 4K and every larger power of two",
                                             kExample));
+    else if ((mask & -mask) > uint64_t{1} << 30)
+        s.problem("page_sizes", fmt::format("the smallest, {}, is above 1G, the most that a table "
+                                            "can have; write e.g. page_sizes = {}",
+                                            format_size(mask & -mask), kExample));
     else
         device.page_size_mask = mask;
 }

@@ -171,8 +171,9 @@ struct DeviceOracle {
             if (table.domains.size() - ends_old >= config.max_domains) return Status::kNoMem;
             e.may_lack_nodes = flags == 0;
         }
-        e.takes_away = old && old != domain;
-        return table.attach(endpoint, domain, flags == 1);
+        const Status s = table.attach(endpoint, domain, flags == 1);
+        e.takes_away = s == Status::kOk && old && old != domain;
+        return s;
     }
 
     Status detach(EndpointId endpoint, DomainId domain, Expected& e) {

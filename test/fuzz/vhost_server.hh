@@ -56,13 +56,12 @@ class Server {
     /// wrong, one of these has done, and they are written to files. VIOMMU_FUZZ_EACH: after each.
     void check(std::span<const uint8_t> input, unsigned leaks) {
         static const bool each = std::getenv("VIOMMU_FUZZ_EACH") != nullptr;
-        check_fds(leaks);
         recent_.emplace_back(input.begin(), input.end());
-        if (recent_.size() < 8 && !each) return;
         on_finding = [] { get().keep_recent(); };
+        check_fds(leaks);
+        if (recent_.size() < 8 && !each) return;
         serve_good_guest();
         check_fds(0);
-        on_finding = [] {};
         recent_.clear();
     }
 

@@ -212,6 +212,7 @@ TEST(Config, page_size_that_is_none_is_refused) {
         {"vm.toml:7:", "page_sizes", "'5K'", "power of two", "[\"4K\", \"2M\", \"1G\"]"});
     expect_problem(guest_with("page_sizes = [\"2K\"]"), {"'2K'", "4K or more"});
     expect_problem(guest_with("page_sizes = []"), {"names no size"});
+    expect_problem(guest_with("page_sizes = [\"4G\", \"2G\"]"), {"vm.toml:7:", "2G", "above 1G"});
 }
 
 std::string with_input_range(const char* range) {
