@@ -139,7 +139,7 @@ class Session {
     void receive() {
         // On a machine that is busy it may be long until the server runs; a minute means never.
         pollfd p{.fd = frontend_->fd(), .events = POLLIN, .revents = 0};
-        require(poll(&p, 1, 60'000) == 1, "no answer, and the connection is open");
+        require(::poll(&p, 1, 60'000) == 1, "no answer, and the connection is open");
         const auto reply = frontend_->receive();
         if (reply) {
             if (trace())
