@@ -10,7 +10,7 @@ using namespace wire;
 
 namespace {
 
-constexpr uint16_t kAvail = 1u << VIRTQ_DESC_F_AVAIL, kUsed = 1u << VIRTQ_DESC_F_USED;
+constexpr uint16_t kAvail = VIRTQ_DESC_F_AVAIL, kUsed = VIRTQ_DESC_F_USED;
 constexpr uint16_t kNoId = UINT16_MAX;
 
 uint16_t chain_flags(bool writable, bool last) {

@@ -178,10 +178,12 @@ unsigned IommuPort::poll() noexcept {
 unsigned IommuPort::take_requests() noexcept {
     Queue& queue = queues_[VIRTIO_IOMMU_VQ_REQUEST];
     unsigned taken = 0;
-    while (taken < kBurst) {
+    uint32_t descriptors = 0;
+    while (taken < kBurst && descriptors < kBurstDescriptors) {
         const virtq::Pop pop = queue.pop(chain_);
         if (pop == virtq::Pop::kEmpty || pop == virtq::Pop::kBroken) break;
         ++taken;
+        descriptors += chain_.descriptors();
         if (pop != virtq::Pop::kChain) {
             stats_.malformed.add();
             answers_.push_back({chain_.taken(), 0});

@@ -100,8 +100,8 @@ class PackedQueue : public QueueBase {
     unsigned was_available() noexcept { return available(); }
 
   private:
-    static constexpr uint16_t kAvail = 1u << wire::VIRTQ_DESC_F_AVAIL;
-    static constexpr uint16_t kUsed = 1u << wire::VIRTQ_DESC_F_USED;
+    static constexpr uint16_t kAvail = wire::VIRTQ_DESC_F_AVAIL;
+    static constexpr uint16_t kUsed = wire::VIRTQ_DESC_F_USED;
 
     /// A place in the ring, and the wrap counter of whoever is there.
     struct Place {

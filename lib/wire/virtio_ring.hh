@@ -17,8 +17,8 @@ inline constexpr uint16_t VIRTQ_AVAIL_F_NO_INTERRUPT = 1;
 inline constexpr uint16_t VIRTQ_USED_F_NO_NOTIFY = 1;
 
 /// Packed rings only.
-inline constexpr unsigned VIRTQ_DESC_F_AVAIL = 7;
-inline constexpr unsigned VIRTQ_DESC_F_USED = 15;
+inline constexpr uint16_t VIRTQ_DESC_F_AVAIL = 1u << 7;
+inline constexpr uint16_t VIRTQ_DESC_F_USED = 1u << 15;
 
 inline constexpr uint16_t RING_EVENT_FLAGS_ENABLE = 0;
 inline constexpr uint16_t RING_EVENT_FLAGS_DISABLE = 1;

@@ -151,8 +151,8 @@ class FakeQueue {
     }
 
   private:
-    static constexpr uint16_t kAvail = 1u << wire::VIRTQ_DESC_F_AVAIL;
-    static constexpr uint16_t kUsed = 1u << wire::VIRTQ_DESC_F_USED;
+    static constexpr uint16_t kAvail = wire::VIRTQ_DESC_F_AVAIL;
+    static constexpr uint16_t kUsed = wire::VIRTQ_DESC_F_USED;
 
     template <class T>
     static T load(const Translate& space, uint64_t at) {
