@@ -229,7 +229,7 @@ void read_endpoints(const Section& s, Guest& guest, Rules& rules, uint64_t granu
 
 Guest read_guest(const Section& s, Rules& rules) {
     s.check_keys({"name", "socket", "lcore", "page_sizes", "input_range", "domain_range", "bypass",
-                  "legacy_bypass", "msi", "reserved", "max_domains", "max_mappings", "arena",
+                  "legacy_bypass", "dirty_log", "msi", "reserved", "max_domains", "max_mappings", "arena",
                   "faults_per_second", "endpoint", "net"});
     Guest guest;
     guest.name = read_name(s, "\"vm0\"");
@@ -242,6 +242,7 @@ Guest read_guest(const Section& s, Rules& rules) {
     read_input_range(s, guest.device, granule);
     read_domain_range(s, guest.device);
     read_bypass(s, guest.device);
+    guest.dirty_log = s.boolean("dirty_log").value_or(false);
     read_common_regions(s, guest.device, granule);
     read_quotas(s, guest.device);
     read_endpoints(s, guest, rules, granule);

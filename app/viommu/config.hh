@@ -60,6 +60,7 @@ struct Guest {
     std::string name;
     std::string socket;
     Lcore lcore;
+    bool dirty_log = false;  ///< offered to the VMM, at every socket of the guest
     device::Config device;  ///< endpoints: those of [[guest.endpoint]], then those of the nets
     std::vector<Net> nets;
 };

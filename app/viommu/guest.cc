@@ -26,7 +26,7 @@ GuestIommu::GuestIommu(const Guest& guest, std::unique_ptr<device::Device> devic
     : guest_(guest),
       device_(std::move(device)),
       lcores_(lcores),
-      port_(*device_, lcores.at(guest.lcore.id)) {}
+      port_(*device_, lcores.at(guest.lcore.id), guest.dirty_log) {}
 
 Result<void> GuestIommu::listen() {
     if (auto made = make_directories(guest_.socket); !made) return made;

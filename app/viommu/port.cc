@@ -33,14 +33,14 @@ class PortEnd final : public PacketEnd {
 /// A NetPort as what is behind a socket. It is taken from its lcore while the frontend changes it.
 class PortHandler final : public vhost::Handler {
   public:
-    explicit PortHandler(net::NetPort& port) : port_(port) {}
+    PortHandler(net::NetPort& port, bool dirty_log) : port_(port), dirty_log_(dirty_log) {}
     void drive_with(Patch& patch, poll::Poller& poller) {
         patch_ = &patch;
         poller_ = &poller;
     }
 
     uint64_t features() const override {
-        return port_.features() | uint64_t{1} << wire::VHOST_F_LOG_ALL;
+        return port_.features() | uint64_t{dirty_log_} << wire::VHOST_F_LOG_ALL;
     }
     uint16_t num_queues() const override { return net::NetPort::num_queues(); }
     void features_acked(uint64_t features) override {
@@ -87,6 +87,7 @@ class PortHandler final : public vhost::Handler {
     };
 
     net::NetPort& port_;
+    const bool dirty_log_;
     Patch* patch_ = nullptr;
     poll::Poller* poller_ = nullptr;
 };
@@ -97,13 +98,14 @@ struct NetService::Impl {
     Impl(const Guest& guest, const Net& net, std::unique_ptr<net::NetPort> the_port)
         : prefix(fmt::format("net.{}/{}", guest.name, net.name)),
           path(net.socket),
-          port(std::move(the_port)) {}
+          port(std::move(the_port)),
+          handler(*port, guest.dirty_log) {}
 
     const std::string prefix;
     const std::string path;
     const std::unique_ptr<net::NetPort> port;
     PortEnd end{*port};
-    PortHandler handler{*port};
+    PortHandler handler;
     std::unique_ptr<vhost::Socket> socket;
 };
 

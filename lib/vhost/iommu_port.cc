@@ -18,8 +18,8 @@ constexpr std::chrono::milliseconds kFaultLatency{20};
 
 }  // namespace
 
-IommuPort::IommuPort(device::Device& device, poll::Poller& poller)
-    : device_(device), poller_(poller), reply_(device.max_reply_bytes()) {
+IommuPort::IommuPort(device::Device& device, poll::Poller& poller, bool dirty_log)
+    : device_(device), poller_(poller), dirty_log_(dirty_log), reply_(device.max_reply_bytes()) {
     answers_.reserve(kBurst);
 }
 
@@ -27,7 +27,7 @@ IommuPort::~IommuPort() { pause(); }
 
 uint64_t IommuPort::features() const {
     return device_.features() | virtq::kRingFeatures | uint64_t{1} << wire::VIRTIO_F_RING_RESET |
-           uint64_t{1} << wire::VHOST_F_LOG_ALL;
+           uint64_t{dirty_log_} << wire::VHOST_F_LOG_ALL;
 }
 
 // --- control thread ------------------------------------------------------------------------------

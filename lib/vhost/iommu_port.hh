@@ -31,7 +31,8 @@ namespace viommu::vhost {
 /// Handler call that matters takes the port out of the Poller first.
 class IommuPort final : public Handler, public poll::Pollable {
   public:
-    IommuPort(device::Device& device, poll::Poller& poller);
+    /// `dirty_log`: offer VHOST_F_LOG_ALL, without which a VMM does not migrate the guest.
+    IommuPort(device::Device& device, poll::Poller& poller, bool dirty_log = false);
     ~IommuPort() override;
 
     // Handler
@@ -101,6 +102,7 @@ class IommuPort final : public Handler, public poll::Pollable {
 
     device::Device& device_;
     poll::Poller& poller_;
+    const bool dirty_log_;
     std::shared_ptr<const virtq::MemoryMap> memory_;
     std::shared_ptr<const virtq::DirtyLog> log_;
     virtq::GpaSpace space_;

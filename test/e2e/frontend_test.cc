@@ -77,9 +77,9 @@ class Scenarios : public testing::TestWithParam<Case> {
 };
 
 #define NEEDS_IOMMU(more) \
-    VIOMMU_NEEDS(daemon->path("iommu.sock"), ring_features() | (more), kIommuLimits)
+    VIOMMU_NEEDS(daemon->path("iommu.sock"), ring_features() | (more))
 #define NEEDS_NET(more) \
-    VIOMMU_NEEDS(daemon->path("net0.sock"), ring_features() | (more), kNetLimits)
+    VIOMMU_NEEDS(daemon->path("net0.sock"), ring_features() | (more))
 
 TEST_P(Scenarios, pause_stops_requests_and_resume_keeps_mappings) {
     NEEDS_IOMMU(0);

@@ -96,8 +96,8 @@ class RingShapes : public Rings, public testing::WithParamInterface<Shape> {};
 
 TEST_P(RingShapes, guest_attaches_maps_passes_packets_and_sees_faults) {
     const Shape& shape = GetParam();
-    VIOMMU_NEEDS(daemon->path("iommu.sock"), shape.format.features(), kIommuLimits);
-    VIOMMU_NEEDS(daemon->path("net0.sock"), shape.format.features(), kNetLimits);
+    VIOMMU_NEEDS(daemon->path("iommu.sock"), shape.format.features());
+    VIOMMU_NEEDS(daemon->path("net0.sock"), shape.format.features());
     auto made = Guest::create(options_for(*daemon, shape));
     ASSERT_TRUE(made) << made.error().message;
     Guest& guest = **made;
@@ -161,7 +161,7 @@ class RingFormats : public Rings, public testing::WithParamInterface<Format> {
 
 TEST_P(RingFormats, request_cut_at_every_byte_is_understood) {
     const Format& format = GetParam();
-    VIOMMU_NEEDS(daemon->path("iommu.sock"), format.features(), kIommuLimits);
+    VIOMMU_NEEDS(daemon->path("iommu.sock"), format.features());
     auto options = iommu_with(format);
     options.request_queue_size = 64;
     auto iommu = connect(options);
@@ -185,7 +185,7 @@ TEST_P(RingFormats, request_cut_at_every_byte_is_understood) {
 
 TEST_P(RingFormats, probe_of_single_bytes_fills_a_long_chain) {
     const Format& format = GetParam();
-    VIOMMU_NEEDS(daemon->path("iommu.sock"), format.features(), kIommuLimits);
+    VIOMMU_NEEDS(daemon->path("iommu.sock"), format.features());
     auto options = iommu_with(format);
     options.request_queue_size = 1024;
     auto iommu = connect(options);
@@ -211,7 +211,7 @@ uint64_t count_signals(int fd) {
 
 TEST_P(RingFormats, answers_are_signalled_exactly_when_asked_for) {
     const Format& format = GetParam();
-    VIOMMU_NEEDS(daemon->path("iommu.sock"), format.features(), kIommuLimits);
+    VIOMMU_NEEDS(daemon->path("iommu.sock"), format.features());
     auto options = iommu_with(format);
     options.request_queue_size = 64;
     auto iommu = connect(options);
@@ -240,7 +240,7 @@ TEST_P(RingFormats, answers_are_signalled_exactly_when_asked_for) {
 
 TEST_P(RingFormats, device_reset_and_reconnection_find_the_ring_again) {
     const Format& format = GetParam();
-    VIOMMU_NEEDS(daemon->path("iommu.sock"), format.features(), kIommuLimits);
+    VIOMMU_NEEDS(daemon->path("iommu.sock"), format.features());
     for (const Vmm vmm : {Vmm::kCloudHypervisor, Vmm::kQemu}) {
         auto options = iommu_with(format);
         options.frontend.vmm = vmm;

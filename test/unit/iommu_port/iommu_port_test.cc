@@ -152,6 +152,12 @@ struct IommuPortTest : testing::Test {
 
 using Answers = std::vector<std::pair<uint64_t, uint32_t>>;
 
+TEST_F(IommuPortTest, dirty_log_is_offered_on_request_only) {
+    constexpr uint64_t kLogAll = uint64_t{1} << VHOST_F_LOG_ALL;
+    EXPECT_EQ(port->features() & kLogAll, 0u) << "a VMM must not migrate what would be lost";
+    EXPECT_EQ(IommuPort(*device, poller, true).features(), port->features() | kLogAll);
+}
+
 TEST_F(IommuPortTest, requests_of_one_pass_are_answered_in_order_with_one_signal) {
     attach(0);
     map_page(1, 5);

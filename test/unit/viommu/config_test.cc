@@ -316,6 +316,11 @@ TEST(Config, legacy_bypass_and_bypass_are_refused_together) {
                    {"vm.toml:8: guest.vm0.bypass", "leave one of the two out"});
 }
 
+TEST(Config, dirty_log_is_off_unless_asked_for) {
+    EXPECT_FALSE(parse(guest_with(""))->guests[0].dirty_log);
+    EXPECT_TRUE(parse(guest_with("dirty_log = true"))->guests[0].dirty_log);
+}
+
 TEST(Config, reserved_region_of_unknown_type_is_refused) {
     expect_problem(
         guest_with("reserved = [ { first = 0x2000000, last = 0x2ffffff, type = \"x\" } ]"),

@@ -25,7 +25,7 @@ impl Daemon {
         for name in guests {
             config += &format!(
                 "[[guest]]\nname = \"{name}\"\nsocket = \"{}/{name}.sock\"\nlcore = 1\n\
-                 bypass = false\n  [[guest.endpoint]]\n  id = \"0000:00:04.0\"\n",
+                 bypass = false\ndirty_log = true\n  [[guest.endpoint]]\n  id = \"0000:00:04.0\"\n",
                 directory.display()
             );
         }
