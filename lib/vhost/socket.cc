@@ -72,8 +72,9 @@ struct Registry {
     std::map<int, Connection> connections;
 };
 
+/// Never destroyed: the library's thread goes on until the process has ended.
 Registry& registry() {
-    static Registry it;
+    static Registry& it = *new Registry;
     return it;
 }
 
