@@ -88,7 +88,10 @@ class Server {
         daemon_ = std::move(*daemon);
         serve_good_guest();  // what is allocated once is allocated now
         fds_ = open_fds();
-        std::atexit([] { std::filesystem::remove_all(get().directory_); });
+        std::atexit([] {
+            get().daemon_->stop();  // before what its threads use is destroyed
+            std::filesystem::remove_all(get().directory_);
+        });
     }
 
     /// Wait, for librte_vhost closes in its own time; then close what it has forgotten, so that
