@@ -2,6 +2,7 @@
 #include "session.hh"
 
 #include <rte_version.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <bit>
@@ -22,6 +23,11 @@ constexpr uint32_t kConfigMessageBytes = 256;
 constexpr size_t kConfigDataOffset = sizeof(vhost_user_config_header);
 
 constexpr uint64_t bit(unsigned n) { return uint64_t(1) << n; }
+
+bool is_socket(const Fd& fd) {
+    struct stat file;
+    return fstat(fd.get(), &file) == 0 && S_ISSOCK(file.st_mode);
+}
 
 }  // namespace
 
@@ -143,10 +149,17 @@ bool Session::check_fds(const Message& message, const Request& request) {
             expected = message.payload<vhost_user_mem_header>()->num_regions;
             break;
     }
-    if (request.fds.size() == expected) return true;
-    refuse(message, fmt::format("it came with {} file descriptors instead of {}",
-                                request.fds.size(), expected));
-    return false;
+    if (request.fds.size() != expected) {
+        refuse(message, fmt::format("it came with {} file descriptors instead of {}",
+                                    request.fds.size(), expected));
+        return false;
+    }
+    // A frontend that gave us the other end of its own connection would never be seen to leave.
+    if (rule.fds == FdRule::kOneUnlessNoFd && std::ranges::any_of(request.fds, is_socket)) {
+        refuse(message, "its file descriptor is a socket; it has to be an eventfd");
+        return false;
+    }
+    return true;
 }
 
 // --- acting --------------------------------------------------------------------------------------

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <sys/socket.h>
+
 #include <random>
 
 #include "fixture.hh"
@@ -67,6 +69,17 @@ TEST_F(Hostile, queue_that_does_not_exist_is_refused) {
     }
     EXPECT_EQ(Events{}, recorder.take());
     EXPECT_EQ(before + 1, count_fds());
+}
+
+TEST_F(Hostile, socket_as_eventfd_is_refused) {
+    Frontend f(path);
+    start(f);
+    int pair[2];
+    ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    const Fd one(pair[0]), other(pair[1]);
+    EXPECT_FALSE(f.set_kick(0, one));
+    EXPECT_FALSE(f.set_call(0, one));
+    EXPECT_EQ(Events{}, recorder.take()) << "and nothing stops";
 }
 
 TEST_F(Hostile, queue_index_beyond_the_librarys_costs_the_connection) {
