@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// The variant of rte_ring that orders by atomics, not by fences: as fast on x86, and TSan sees it.
+#ifndef RTE_USE_C11_MEM_MODEL
+#define RTE_USE_C11_MEM_MODEL
+#endif
+
 #include "fault_queue.hh"
 
 #include <rte_ring.h>
@@ -29,6 +34,10 @@ bool FaultQueue::pop(Fault& fault) noexcept {
     return rte_ring_dequeue_elem(ring_, &fault, sizeof fault) == 0;
 }
 
-bool FaultQueue::was_empty() const noexcept { return rte_ring_empty(ring_) != 0; }
+/// rte_ring_empty() with atomic loads: producers are writing meanwhile.
+bool FaultQueue::was_empty() const noexcept {
+    return __atomic_load_n(&ring_->cons.tail, __ATOMIC_RELAXED) ==
+           __atomic_load_n(&ring_->prod.tail, __ATOMIC_RELAXED);
+}
 
 }  // namespace viommu::xlate

@@ -74,13 +74,17 @@ class Recorder : public Handler {
         string text = "memory";
         for (const auto& r : memory->regions())
             text += fmt::format(" {}+{:#x}@{}", r.gpa, r.bytes, r.uva);
-        memory_ = std::move(memory);
+        {
+            const std::lock_guard lock(mutex_);
+            memory_ = std::move(memory);
+        }
         touch_memory();
         note(text);
     }
     void log_changed(std::shared_ptr<const virtq::DirtyLog> log) override {
         if (any_running()) ADD_FAILURE() << "log_changed() while a queue runs";
         note(log ? "log on" : "log off");
+        const std::lock_guard lock(mutex_);
         log_ = std::move(log);
     }
     void queue_started(const virtq::Vring& v) override {
@@ -118,8 +122,14 @@ class Recorder : public Handler {
     }
     bool is_connected() const { return connected_; }
     /// What the device has now; while no message is on its way.
-    const std::shared_ptr<const virtq::MemoryMap>& memory() const { return memory_; }
-    const std::shared_ptr<const virtq::DirtyLog>& dirty_log() const { return log_; }
+    std::shared_ptr<const virtq::MemoryMap> memory() {
+        const std::lock_guard lock(mutex_);
+        return memory_;
+    }
+    std::shared_ptr<const virtq::DirtyLog> dirty_log() {
+        const std::lock_guard lock(mutex_);
+        return log_;
+    }
     /// What the last queue that stopped found in its kick fd.
     std::atomic<uint64_t> kicks{0};
 
