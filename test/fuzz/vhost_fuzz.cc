@@ -12,6 +12,8 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+#include <cerrno>
+
 #include "../unit/vhost/frontend.hh"
 #include "vhost_server.hh"
 
@@ -139,7 +141,11 @@ class Session {
     void receive() {
         // On a machine that is busy it may be long until the server runs; a minute means never.
         pollfd p{.fd = frontend_->fd(), .events = POLLIN, .revents = 0};
-        require(::poll(&p, 1, 60'000) == 1, "no answer, and the connection is open");
+        int ready;
+        do {  // libFuzzer's own timer interrupts it
+            ready = ::poll(&p, 1, 60'000);
+        } while (ready < 0 && errno == EINTR);
+        require(ready == 1, "no answer, and the connection is open");
         const auto reply = frontend_->receive();
         if (reply) {
             if (trace())

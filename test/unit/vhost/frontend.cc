@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <cerrno>
 #include <filesystem>
 
 namespace viommu::vhost::test {
@@ -16,7 +17,11 @@ constexpr int kPatienceMs = 3000;
 
 bool readable(int fd) {
     pollfd p{.fd = fd, .events = POLLIN, .revents = 0};
-    return poll(&p, 1, kPatienceMs) == 1;
+    int ready;
+    do {  // a fuzzer's timer interrupts it
+        ready = poll(&p, 1, kPatienceMs);
+    } while (ready < 0 && errno == EINTR);
+    return ready == 1;
 }
 
 bool read_all(int fd, std::byte* at, size_t bytes) {
