@@ -3,8 +3,11 @@
 #pragma once
 
 #include <dirent.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <filesystem>
@@ -94,20 +97,34 @@ class Server {
         });
     }
 
-    /// Wait, for librte_vhost closes in its own time; then close what it has forgotten, so that
-    /// later inputs find the same process.
+    /// Wait, for librte_vhost closes in its own time, however long that is on a busy machine; then
+    /// close what it has forgotten, so that later inputs find the same process. Not before it has
+    /// done with every connection: what it still uses is not forgotten.
     void check_fds(unsigned leaks) {
         std::set<int> now;
-        for (int patience = 0; patience < 3000; ++patience) {
+        for (int waited = 0, calm = 0; waited < 30'000 && calm < 50; ++waited) {
             now = open_fds();
             if (now.size() <= fds_.size()) return;
-            if (patience > 20 && now.size() <= fds_.size() + leaks) break;
+            calm = now.size() <= fds_.size() + leaks && !serves_somebody(now) ? calm + 1 : 0;
             std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
+        require(!serves_somebody(now), "a connection is not ended after its other end was closed");
         require(now.size() <= fds_.size() + leaks, "{} file descriptors leaked, {} may",
                 now.size() - fds_.size(), leaks);
         for (const int fd : now)
             if (!fds_.contains(fd)) close(fd);
+    }
+    /// The server's end of a connection has the address of the socket that it listens at.
+    bool serves_somebody(const std::set<int>& fds) const {
+        return std::ranges::any_of(fds, [&](int fd) {
+            sockaddr_un address{};
+            socklen_t bytes = sizeof address;
+            return !fds_.contains(fd) &&
+                   getsockname(fd, reinterpret_cast<sockaddr*>(&address), &bytes) == 0 &&
+                   address.sun_family == AF_UNIX &&
+                   std::ranges::find(sockets_, std::string_view(address.sun_path)) !=
+                       std::end(sockets_);
+        });
     }
 
     /// Every answer is checked by the guest's drivers; a packet crosses both NICs, translated.
