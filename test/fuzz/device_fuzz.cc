@@ -52,11 +52,34 @@ device::Config config_of(Input& in) {
     return c;
 }
 
-/// One endpoint's reader. While it is in a section, `seen` has every state since it entered.
+/// One endpoint's reader. While it is in a section, `seen` has every state since it entered, of what
+/// it was attached to then: a section never sees a re-ATTACH or DETACH of its endpoint, but does see
+/// what is mapped in the domain that it began with, as long as that exists.
 struct Eye {
     xlate::Reader reader;
     bool inside = false;
+    bool gone = false;  // the domain that it began with; another may have its ID since
     std::vector<test::Oracle> seen{};
+
+    void enter(const test::Oracle& now) {
+        reader.enter();
+        inside = true;
+        seen = {now};
+    }
+    void remember(const test::Oracle& now) {
+        if (!inside || gone) return;
+        const auto attached = seen.front().endpoints.at(reader.endpoint());
+        gone = attached && !now.domains.contains(*attached);
+        if (gone) return;
+        seen.push_back(now);
+        seen.back().endpoints[reader.endpoint()] = attached;
+        seen.back().bypass = seen.front().bypass;
+    }
+    void leave() {
+        if (inside) reader.leave();
+        inside = gone = false;
+        seen.clear();
+    }
 };
 
 class Session {
@@ -240,8 +263,7 @@ class Session {
         const auto after = table().usage();
         require(after.mappings == oracle_.mappings(), "{} mappings", after.mappings);
         require(after.domains == oracle_.table.domains.size(), "{} domains", after.domains);
-        for (Eye& eye : eyes_)
-            if (eye.inside) eye.seen.push_back(oracle_.table);
+        for (Eye& eye : eyes_) eye.remember(oracle_.table);
     }
 
     void translate() {
@@ -283,18 +305,7 @@ class Session {
 
     void section() {
         Eye& eye = eyes_[in_.below(std::size(kEndpoints))];
-        if (eye.inside) {
-            leave(eye);
-        } else {
-            eye.reader.enter();
-            eye.inside = true;
-            eye.seen = {oracle_.table};
-        }
-    }
-    static void leave(Eye& eye) {
-        if (eye.inside) eye.reader.leave();
-        eye.inside = false;
-        eye.seen.clear();
+        eye.inside ? eye.leave() : eye.enter(oracle_.table);
     }
 
     /// Begin one; it must last exactly as long as a section that was open when it began.
@@ -304,7 +315,7 @@ class Session {
         for (Eye& eye : eyes_) {
             if (!eye.inside) continue;
             require(!table().grace_over(token), "a grace period ends inside a section");
-            leave(eye);
+            eye.leave();
         }
         require(table().grace_over(token), "a grace period outlasts all sections");
         require(table().usage().trees_waiting == 0, "nodes go on waiting");
@@ -333,8 +344,7 @@ class Session {
             before.endpoints, [](const auto& e) { return !e.second.has_value(); });
         if (concerns && before.bypass != oracle_.table.bypass)
             require(table().dirty(), "readers lose something, unannounced");
-        for (Eye& eye : eyes_)
-            if (eye.inside) eye.seen.push_back(oracle_.table);
+        for (Eye& eye : eyes_) eye.remember(oracle_.table);
         Bytes want = oracle_.config_space();
         want.resize(512);
         const uint32_t offset = in_.below(64);
@@ -360,8 +370,7 @@ class Session {
     void reset() {
         device_->reset();
         oracle_.reset();
-        for (Eye& eye : eyes_)
-            if (eye.inside) eye.seen.push_back(oracle_.table);
+        for (Eye& eye : eyes_) eye.remember(oracle_.table);
     }
 
     void check_table() {
