@@ -10,9 +10,11 @@
 ///   le<T>              little-endian bytes in a wire structure  endian.hh
 ///   parse_bdf          "0000:00:04.0" <-> EndpointId         bdf.hh
 ///   Counter            one writer, any number of readers        counter.hh
+///   Atomic, full_fence  what writer and readers share           atomic.hh
 #pragma once
 
 #include "address.hh"
+#include "atomic.hh"
 #include "bdf.hh"
 #include "counter.hh"
 #include "endian.hh"

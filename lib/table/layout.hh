@@ -9,7 +9,6 @@
 ///   nodes        Node[max_nodes], 4 KiB each
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -26,7 +25,7 @@ inline constexpr unsigned kNodeBytes = kNodeEntries * sizeof(uint64_t);
 /// The smallest granule: an entry keeps its flags in the bits below it.
 inline constexpr unsigned kMinGranuleLg2 = 12;
 
-using AtomicWord = std::atomic<uint64_t>;
+using AtomicWord = Atomic<uint64_t>;
 static_assert(AtomicWord::is_always_lock_free && sizeof(AtomicWord) == 8);
 
 /// A tree entry is one word.
@@ -73,9 +72,9 @@ constexpr uint64_t root(uint64_t r) { return r & ~uint64_t{0xfff}; }
 
 struct alignas(64) EndpointSlot {
     AtomicWord route;
-    std::atomic<uint32_t> id;
-    std::atomic<uint32_t> domain_slot;  ///< index of its DomainSlot plus one, or 0
-    uint32_t first_region;              ///< its RegionSlots; constant once the route is not 0
+    Atomic<uint32_t> id;
+    Atomic<uint32_t> domain_slot;  ///< index of its DomainSlot plus one, or 0
+    uint32_t first_region;           ///< its RegionSlots; constant once the route is not 0
     uint32_t regions;
 };
 static_assert(sizeof(EndpointSlot) == 64);
@@ -83,11 +82,11 @@ static_assert(sizeof(EndpointSlot) == 64);
 /// Only the writer reads these; they are in the arena so that a restarted writer finds them.
 struct alignas(64) DomainSlot {
     enum State : uint32_t { kFree = 0, kTranslated = 1, kBypass = 2 };
-    std::atomic<uint32_t> state;
-    std::atomic<uint32_t> id;
-    std::atomic<uint64_t> root;       ///< offset of the root Node; 0 for a bypass domain
-    std::atomic<uint32_t> endpoints;  ///< attached to it
-    std::atomic<uint64_t> mappings;
+    Atomic<uint32_t> state;
+    Atomic<uint32_t> id;
+    Atomic<uint64_t> root;  ///< offset of the root Node; 0 for a bypass domain
+    Atomic<uint32_t> endpoints;  ///< attached to it
+    Atomic<uint64_t> mappings;
 };
 static_assert(sizeof(DomainSlot) == 64);
 

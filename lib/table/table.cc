@@ -11,11 +11,11 @@ namespace viommu::table {
 namespace {
 
 template <class T>
-T load(const std::atomic<T>& word) {
+T load(const Atomic<T>& word) {
     return word.load(std::memory_order_relaxed);
 }
 template <class T, class V>
-void store(std::atomic<T>& word, V value) {
+void store(Atomic<T>& word, V value) {
     word.store(T(value), std::memory_order_relaxed);
 }
 
