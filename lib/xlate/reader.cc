@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "reader.hh"
 
+#include <cassert>
 #include <utility>
 
 namespace viommu::xlate {
@@ -57,6 +58,17 @@ Translation Reader::extend(Iova iova, uint64_t bytes, Access need, Gpa gpa, uint
         have += uint64_t{1} << size_lg2;
     }
     return Translation::to(gpa, std::min(have, bytes), rights);
+}
+
+unsigned Reader::translate_burst(std::span<const Lookup> in, std::span<Translation> out,
+                                 Access need) noexcept {
+    assert(out.size() >= in.size());
+    unsigned faulted = 0;
+    for (size_t i = 0; i < in.size(); ++i) {
+        out[i] = translate(in[i].iova, in[i].bytes, need);
+        faulted += !out[i];
+    }
+    return faulted;
 }
 
 /// The identity, up to the next region that faults even in bypass mode.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <span>
 
 #include "fault_queue.hh"
 #include "viommu_table.hh"
@@ -16,6 +17,9 @@ class Translation {
     static constexpr unsigned kBytesBits = 61;
     /// The longest run that one translation tells.
     static constexpr uint64_t kMaxBytes = (uint64_t{1} << kBytesBits) - 1;
+
+    /// A fault of unknown reason: what an array holds before it is filled in.
+    constexpr Translation() = default;
 
     static constexpr Translation to(Gpa gpa, uint64_t bytes, Access rights = Access::kReadWrite) {
         return {gpa.value, std::min(bytes, kMaxBytes) | uint64_t(rights) << kBytesBits};
@@ -35,8 +39,14 @@ class Translation {
 
   private:
     constexpr Translation(uint64_t word, uint64_t bytes) : word_(word), bytes_(bytes) {}
-    uint64_t word_;
-    uint64_t bytes_;
+    uint64_t word_ = uint64_t(FaultReason::kUnknown);
+    uint64_t bytes_ = 0;
+};
+
+/// One question of many, see Reader::translate_burst().
+struct Lookup {
+    Iova iova;
+    uint64_t bytes;
 };
 
 /// What one MAP request mapped.
@@ -80,6 +90,14 @@ class Reader {
     /// Errors:  a Translation that is false when the first byte cannot be accessed, or `bytes` is 0
     ///          (then fault() means nothing)
     Translation translate(Iova iova, uint64_t bytes, Access need) noexcept;
+
+    /// translate() of each of `in`, with the same answers in the same order. Returns how many of them
+    /// are no translation.
+    ///
+    /// Units:   out.size() >= in.size(); what is beyond in.size() is not touched
+    /// Threads: the owner, inside a section
+    unsigned translate_burst(std::span<const Lookup> in, std::span<Translation> out,
+                             Access need) noexcept;
 
     /// The first mapping that lies at `from` or above, or around it; nothing when there is none, or
     /// the endpoint is attached to no domain that has mappings. To go through all of them, go on at
