@@ -10,6 +10,7 @@
 ///   le<T>              little-endian bytes in a wire structure  endian.hh
 ///   parse_bdf          "0000:00:04.0" <-> EndpointId         bdf.hh
 ///   Counter            one writer, any number of readers        counter.hh
+///   Fd                 an owned file descriptor                 fd.hh
 ///   Atomic, full_fence  what writer and readers share           atomic.hh
 #pragma once
 
@@ -18,5 +19,6 @@
 #include "bdf.hh"
 #include "counter.hh"
 #include "endian.hh"
+#include "fd.hh"
 #include "result.hh"
 #include "status.hh"

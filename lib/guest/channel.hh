@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "fd.hh"
+#include "viommu_base.hh"
 #include "wait.hh"
 
 namespace viommu::guest {

@@ -3,6 +3,8 @@
 
 #include <cassert>
 
+#include "eventfd.hh"
+
 namespace viommu::guest {
 
 using namespace wire;

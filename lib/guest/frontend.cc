@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "eventfd.hh"
+
 namespace viommu::guest {
 
 using namespace wire;

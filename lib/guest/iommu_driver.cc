@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "eventfd.hh"
+
 namespace viommu::guest {
 
 using namespace wire;

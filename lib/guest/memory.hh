@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "fd.hh"
+#include "viommu_base.hh"
 
 namespace viommu::guest {
 

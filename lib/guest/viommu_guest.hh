@@ -40,6 +40,7 @@
 #include "dirty_log.hh"
 #include "dma.hh"
 #include "driver_queue.hh"
+#include "eventfd.hh"
 #include "frontend.hh"
 #include "guest.hh"
 #include "iommu_driver.hh"

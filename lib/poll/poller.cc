@@ -33,20 +33,11 @@ constexpr microseconds kBlindSleep{500};
 /// The one thread that polls, as the RCU variable numbers it.
 constexpr unsigned kReader = 0;
 
-/// An owned file descriptor.
-class Fd {
-  public:
-    Fd(int fd, const char* what) : fd_(fd) {
-        if (fd < 0) throw std::system_error(errno, std::generic_category(), what);
-    }
-    ~Fd() { close(fd_); }
-    Fd(const Fd&) = delete;
-    Fd& operator=(const Fd&) = delete;
-    operator int() const { return fd_; }  // NOLINT: passed to syscalls
-
-  private:
-    int fd_;
-};
+/// `fd`, unless the call `what` that should have made it failed.
+Fd opened(int fd, const char* what) {
+    if (fd < 0) throw std::system_error(errno, std::generic_category(), what);
+    return Fd(fd);
+}
 
 struct Freer {
     void operator()(void* p) const { free(p); }
@@ -75,12 +66,12 @@ using List = std::vector<Entry>;
 struct Poller::Impl {
     explicit Impl(Policy p)
         : policy(p),
-          epoll(epoll_create1(EPOLL_CLOEXEC), "epoll_create1"),
-          wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd"),
+          epoll(opened(epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
+          wake(opened(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")),
           rcu(make_rcu()),
           owned(std::make_unique<const List>()),
           list(owned.get()) {
-        if (!watch(wake)) throw std::system_error(errno, std::generic_category(), "epoll_ctl");
+        if (!watch(wake.get())) throw std::system_error(errno, std::generic_category(), "epoll_ctl");
     }
 
     // Control side.
@@ -120,13 +111,13 @@ struct Poller::Impl {
 bool Poller::Impl::watch(int fd) {
     epoll_event event{};
     event.events = EPOLLIN | EPOLLET;
-    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0 || errno == EEXIST;
+    return epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) == 0 || errno == EEXIST;
 }
 
 void Poller::Impl::unwatch(int fd, const List& still_needed_by) {
     for (const Entry& e : still_needed_by)
         if (std::ranges::find(e.fds, fd) != e.fds.end()) return;
-    epoll_ctl(epoll, EPOLL_CTL_DEL, fd, nullptr);
+    epoll_ctl(epoll.get(), EPOLL_CTL_DEL, fd, nullptr);
 }
 
 /// Replace the list, and free the old one when the polling thread cannot be in it any more.
@@ -145,7 +136,7 @@ void Poller::Impl::signal() noexcept {
     const int saved = errno;  // a signal handler must not change it
     const uint64_t one = 1;
     // Fails only when 2^64 - 2 signals are already pending; then there is an event anyway.
-    [[maybe_unused]] const ssize_t n = write(wake, &one, sizeof one);
+    [[maybe_unused]] const ssize_t n = write(wake.get(), &one, sizeof one);
     errno = saved;
 }
 
@@ -206,14 +197,14 @@ void Poller::Impl::sleep(microseconds limit) noexcept {
     if (!stopping.load(std::memory_order_acquire)) {
         sleeps.add();
         // The epoll set is itself a pollable fd; that way the timeout is finer than epoll's 1 ms.
-        pollfd set{.fd = epoll, .events = POLLIN, .revents = 0};
+        pollfd set{.fd = epoll.get(), .events = POLLIN, .revents = 0};
         timespec timeout{};
         timeout.tv_sec = limit.count() / 1'000'000;
         timeout.tv_nsec = limit.count() % 1'000'000 * 1000;
         ppoll(&set, 1, limit == microseconds::max() ? nullptr : &timeout, nullptr);
         // Take the events; which they were does not matter, everything is polled now.
         epoll_event events[32];
-        while (epoll_wait(epoll, events, std::size(events), 0) == int(std::size(events))) {
+        while (epoll_wait(epoll.get(), events, std::size(events), 0) == int(std::size(events))) {
         }
     }
     rte_rcu_qsbr_thread_online(rcu.get(), kReader);

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "fd.hh"
+#include "viommu_base.hh"
 #include "viommu_virtq.hh"
 #include "viommu_wire.hh"
 

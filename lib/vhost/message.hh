@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "dpdk_compat.hh"
-#include "fd.hh"
+#include "viommu_base.hh"
 #include "viommu_wire.hh"
 
 namespace viommu::vhost {

@@ -8,7 +8,7 @@
 #include <span>
 #include <string>
 
-#include "fd.hh"
+#include "viommu_base.hh"
 
 namespace viommu::vhost {
 

@@ -209,10 +209,6 @@ sockaddr_un address_of(const std::string& path) {
 
 class UnixSocket {
   public:
-    UnixSocket() : fd_(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {}
-    ~UnixSocket() { close(fd_); }
-    UnixSocket(const UnixSocket&) = delete;
-    UnixSocket& operator=(const UnixSocket&) = delete;
     /// 0 or an errno value.
     int connect(const sockaddr_un& a) const { return call(::connect, a); }
     int bind(const sockaddr_un& a) const { return call(::bind, a); }
@@ -220,9 +216,9 @@ class UnixSocket {
   private:
     template <class F>
     int call(F f, const sockaddr_un& a) const {
-        return f(fd_, reinterpret_cast<const sockaddr*>(&a), sizeof a) == 0 ? 0 : errno;
+        return f(fd_.get(), reinterpret_cast<const sockaddr*>(&a), sizeof a) == 0 ? 0 : errno;
     }
-    int fd_;
+    const Fd fd_{socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
 };
 
 /// Remove what a process that died has left at `path`, but nothing else, and make sure that the

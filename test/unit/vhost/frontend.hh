@@ -13,28 +13,17 @@
 #include <utility>
 #include <vector>
 
+#include "viommu_base.hh"
 #include "viommu_wire.hh"
 
 namespace viommu::vhost::test {
 
 using namespace wire;
 
-/// An owned file descriptor.
-class Fd {
-  public:
-    explicit Fd(int fd = -1) : fd_(fd) {}
-    Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-    Fd& operator=(Fd&& other) noexcept {
-        std::swap(fd_, other.fd_);
-        return *this;
-    }
-    ~Fd() {
-        if (fd_ >= 0) close(fd_);
-    }
-    operator int() const { return fd_; }  // NOLINT: passed to syscalls
-
-  private:
-    int fd_;
+/// One that goes straight into system calls and messages.
+struct Fd : viommu::Fd {
+    using viommu::Fd::Fd;
+    operator int() const { return get(); }  // NOLINT: the reason for this type
 };
 
 inline Fd make_eventfd() { return Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "fd.hh"
+#include "eventfd.hh"
 
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -8,11 +8,6 @@
 #include <cstring>
 
 namespace viommu::guest {
-
-void Fd::reset(int fd) {
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = fd;
-}
 
 Result<Fd> make_eventfd() {
     Fd fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
