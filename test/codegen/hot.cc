@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// What a data-plane thread inlines, each in a function of its own, compiled as a release: codegen.py
-/// looks at the instructions that these execute.
+/// What a data-plane thread inlines, each in a function of its own, compiled as a release:
+/// codegen.py looks at the instructions that these execute.
 #include "hot.hh"
 
 using viommu::Access;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// How many words of the table a translation loads: one where the walk cache hits, one of each level
-/// where it does not. lib/table and lib/xlate are compiled into this with an Atomic that counts.
+/// How many words of the table a translation loads: one where the walk cache hits, one of each
+/// level where it does not. lib/table and lib/xlate are compiled into this with an Atomic that
+/// counts.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -22,7 +23,8 @@ struct Loads : testing::Test {
     }
     /// One page whose leaf is not merged with its neighbours'.
     void map(uint64_t iova, uint64_t bytes = kPage) {
-        ASSERT_EQ(table->map(1, {{iova}, {iova + bytes - 1}}, {gpa}, Access::kReadWrite), Status::kOk);
+        ASSERT_EQ(table->map(1, {{iova}, {iova + bytes - 1}}, {gpa}, Access::kReadWrite),
+                  Status::kOk);
         gpa += 2 * bytes;
     }
     uint64_t loads_of(xlate::Reader& reader, uint64_t iova, uint64_t bytes = 64) {

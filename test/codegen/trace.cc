@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Runs each function of hot.hh once, instruction by instruction (x86's trap flag), and prints where
-/// every instruction was: "trace NAME", then an address in this file a line. codegen.py knows
+/// Runs each function of hot.hh once, instruction by instruction (x86's trap flag), and prints
+/// where every instruction was: "trace NAME", then an address in this file a line. codegen.py knows
 /// what stands there.
 ///
-/// Single steps and not the disassembly alone: which of a function's paths is the hot one is then not
-/// guessed, but what the processor did with a walk cache that hits, or that misses.
+/// Single steps and not the disassembly alone: which of a function's paths is the hot one is then
+/// not guessed, but what the processor did with a walk cache that hits, or that misses.
 #include <signal.h>
 #include <ucontext.h>
 
@@ -78,7 +78,8 @@ int main() {
 
     constexpr EndpointId kEndpoint = 8;
     // Far apart, so that each way to a page is its own down to the root; and its neighbour.
-    constexpr uint64_t kIova = uint64_t{0x123456789} << 12, kElsewhere = uint64_t{0x3edcba987} << 12;
+    constexpr uint64_t kIova = uint64_t{0x123456789} << 12,
+                       kElsewhere = uint64_t{0x3edcba987} << 12;
     auto table = std::move(*table::Table::create({}));
     if (!table->add_endpoint(kEndpoint) || table->attach(kEndpoint, 1, false) != Status::kOk)
         return 1;
