@@ -1,141 +1,313 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Readers under a live writer. Checks the theorem of lib/table: a translation never outlives the
-/// answer to its UNMAP.
+/// answer to its UNMAP, DETACH or re-ATTACH.
 ///
-/// Guest memory is an array of pages, each holding one word. The writer maps page p at IOVA slot s
-/// (after writing s's number into the page), unmaps it, waits for the grace period and then poisons
-/// the page: from that moment no reader may see it through any section. Readers translate random
-/// slots and read what they find: the slot's number, or a fault, and never poison.
-/// The page words are plain memory, so under TSan a missing happens-before between a reader's last
-/// use and the poisoning is reported as a race even when the timing happens to be kind.
+/// Guest memory is an array of pages, each holding one word. The writer maps pages at the IOVAs of
+/// a slot (after writing into each which slot's page it is), unmaps them, waits for the grace
+/// period and then poisons them: from that moment no reader may see them through any section.
+/// Readers translate and read what they find: the page of that slot, or a fault, and never poison.
+/// The words are plain memory, so under TSan a missing happens-before between a reader's last use
+/// and the poisoning is reported as a race even when the timing happens to be kind.
 ///
-/// VIOMMU_STRESS_SECONDS: how long (default 3).
-#include <gtest/gtest.h>
-
+///   readers-stress [--seconds N] [--readers N] [--seed N]
+///
+/// Ends with the counts; status 1 when a reader saw what it must not.
+#include <CLI/CLI.hpp>
+#include <atomic>
 #include <chrono>
-#include <cstdlib>
+#include <cstdio>
 #include <random>
 #include <thread>
+#include <vector>
 
+#include "stress_memory.hh"
 #include "viommu_xlate.hh"
 
-namespace viommu {
 namespace {
 
-constexpr uint64_t kPage = 4096;
-constexpr uint64_t kSlots = 64;
-constexpr uint64_t kPoison = 0xdeadbeefdeadbeef;
+using namespace viommu;
+using namespace viommu::stress;
+using Clock = std::chrono::steady_clock;
+
 constexpr EndpointId kEndpoint = 8;
+constexpr unsigned kBurst = 32;
 
-struct Memory {
-    /// One word per page, each on its own cache line. Plain on purpose, see above.
-    struct alignas(64) Page {
-        uint64_t word = kPoison;
-    };
-    std::vector<Page> pages = std::vector<Page>(2 * kSlots);
+struct Options {
+    unsigned seconds = 3;
+    unsigned readers = 2;
+    uint64_t seed = std::random_device{}();
+    bool without_wait = false;
 };
 
-struct Tally {
-    uint64_t sections = 0, hits = 0, faults = 0, violations = 0;
+/// One reader's, padded: counted at packet rate.
+struct alignas(64) Tally {
+    uint64_t sections = 0, translations = 0, faults = 0, bursts = 0, kept = 0, violations = 0;
 };
 
-/// IOVA of a slot: spread over many nodes and levels, so that nodes come and go.
-uint64_t iova_of(uint64_t slot) {
-    return slot % 4 == 0 ? slot * kPage : slot * ((uint64_t{1} << 21) + kPage);
-}
+// --- a reader ------------------------------------------------------------------------------------
 
-void read_until(const std::atomic<bool>& stop, table::Table& table, xlate::FaultQueue& faults,
-                const Memory& memory, unsigned seed, Tally& tally) {
-    auto reader = std::move(*xlate::Reader::create(table, faults, kEndpoint));
-    std::mt19937 rng(seed);
-    while (!stop.load(std::memory_order_relaxed)) {
-        reader.enter();
-        for (int i = 0; i < 32; ++i) {
-            const uint64_t slot = rng() % kSlots;
-            const auto t = reader.translate({iova_of(slot)}, 8, Access::kRead);
-            if (!t) {
-                ++tally.faults;
-                continue;
+class ReaderThread {
+  public:
+    ReaderThread(xlate::Reader reader, const Memory& memory, uint64_t seed, Tally& tally)
+        : reader_(std::move(reader)), memory_(memory), rng_(seed), tally_(tally) {}
+
+    void run(const std::atomic<bool>& stop) {
+        while (!stop.load(std::memory_order_relaxed)) {
+            reader_.enter();
+            const bool fresh = !keep_ || generation_ != reader_.generation();
+            if (fresh) keep();
+            switch (rng_() % 4) {
+                case 0:
+                    one_by_one();
+                    break;
+                case 1:
+                    long_runs();
+                    break;
+                case 2:
+                    burst();
+                    break;
+                default:
+                    use_kept();
+                    break;
             }
-            ++tally.hits;
-            tally.violations += memory.pages[t.gpa().value / kPage].word != slot;
+            reader_.leave();
+            ++tally_.sections;
+            if (rng_() % 64 == 0) std::this_thread::yield();
         }
-        reader.leave();
-        ++tally.sections;
-        if (rng() % 64 == 0) std::this_thread::yield();
     }
-}
 
-TEST(ReadersUnderALiveWriter, translation_never_outlives_the_answer) {
-    const char* seconds = std::getenv("VIOMMU_STRESS_SECONDS");
-    const auto end = std::chrono::steady_clock::now() +
-                     std::chrono::seconds(seconds == nullptr ? 3 : std::atoi(seconds));
+  private:
+    struct Question {
+        Iova iova;
+        uint64_t tag;  // what the page there must say
+    };
+    struct Kept {
+        Question question;
+        Gpa gpa;
+    };
+
+    Question question() {
+        const uint64_t slot = rng_() % kSlots;
+        const uint64_t page = rng_() % pages_of(slot);
+        return {{iova_of(slot) + page * kPage + rng_() % 4000}, tag_of(slot, page)};
+    }
+    /// `t` answers a question about [q.iova, + as many bytes as it says).
+    void look(const Question& q, const xlate::Translation& t) {
+        ++tally_.translations;
+        if (!t) {
+            ++tally_.faults;
+            return;
+        }
+        const uint64_t first = t.gpa().value / kPage;
+        const uint64_t last = (t.gpa().value + t.bytes() - 1) / kPage;
+        for (uint64_t page = first; page <= last; ++page)
+            tally_.violations += memory_.words[page] != q.tag + (page - first);
+    }
+    void one_by_one() {
+        for (unsigned i = 0; i < kBurst; ++i) {
+            const Question q = question();
+            look(q, reader_.translate(q.iova, 8, Access::kRead));
+        }
+    }
+    void long_runs() {
+        for (unsigned i = 0; i < 4; ++i) {
+            const uint64_t slot = kSmallSlots + rng_() % (kSlots - kSmallSlots);
+            const uint64_t page = rng_() % pages_of(slot);
+            const uint64_t pages = 1 + rng_() % (pages_of(slot) - page);
+            look({{}, tag_of(slot, page)},
+                 reader_.translate({iova_of(slot) + page * kPage}, pages * kPage, Access::kRead));
+        }
+    }
+    void burst() {
+        std::array<xlate::Lookup, kBurst> in;
+        std::array<Question, kBurst> questions;
+        std::vector<xlate::Translation> out(
+            kBurst, xlate::Translation::faulted(xlate::FaultReason::kUnknown));
+        for (unsigned i = 0; i < kBurst; ++i) {
+            questions[i] = question();
+            in[i] = {questions[i].iova, 8};
+        }
+        reader_.translate_burst(in, out, Access::kRead);
+        for (unsigned i = 0; i < kBurst; ++i) look(questions[i], out[i]);
+        ++tally_.bursts;
+    }
+    /// As NetPort keeps its rings' addresses.
+    void use_kept() {
+        for (const Kept& k : kept_) {
+            tally_.violations += memory_.words[k.gpa.value / kPage] != k.question.tag;
+            ++tally_.kept;
+        }
+    }
+    void keep() {
+        kept_.clear();
+        keep_ = true;
+        generation_ = reader_.generation();
+        for (unsigned i = 0; i < 8; ++i) {
+            const Question q = question();
+            const auto t = reader_.translate(q.iova, 8, Access::kRead);
+            look(q, t);
+            if (t) kept_.push_back({q, t.gpa()});
+        }
+    }
+
+    xlate::Reader reader_;
+    const Memory& memory_;
+    std::mt19937_64 rng_;
+    Tally& tally_;
+    bool keep_ = false;
+    uint64_t generation_ = 0;
+    std::vector<Kept> kept_;
+};
+
+// --- the writer ----------------------------------------------------------------------------------
+
+class Writer {
+  public:
+    Writer(table::Table& table, Memory& memory, const Options& options)
+        : table_(table), memory_(memory), options_(options), rng_(options.seed) {}
+
+    void run(Clock::time_point end) {
+        while (Clock::now() < end) pass();
+    }
+    void print() const {
+        std::printf(
+            "writer: %lu maps, %lu unmaps, %lu of them large, %lu moves, %lu detaches, "
+            "%lu graces, longest %.3f ms\n",
+            maps_, unmaps_, large_, moves_, detaches_, graces_, longest_ * 1e3);
+    }
+
+  private:
+    /// A few requests that share one wait, as the request queue does it.
+    void pass() {
+        for (uint64_t n = rng_() % 8 + 1; n > 0; --n) toggle(rng_() % kSmallSlots);
+        if (rng_() % 16 == 0) toggle(kSmallSlots + rng_() % (kSlots - kSmallSlots));
+        if (rng_() % 64 == 0) {  // the domain dies with all that is in it
+            domain_ = 3 - domain_;
+            need(table_.attach(kEndpoint, domain_, false));
+            everything_left();
+            ++moves_;
+            for (unsigned i = 0; i < kSlots; ++i) toggle(i);
+        }
+        if (rng_() % 256 == 0) {
+            need(table_.detach(kEndpoint, domain_));
+            everything_left();
+            ++detaches_;
+            answer();
+            need(table_.attach(kEndpoint, domain_, false));
+        }
+        if (table_.dirty()) answer();
+        // Time for readers to use what they kept.
+        if (rng_() % 32 == 0) std::this_thread::sleep_for(std::chrono::microseconds(20));
+    }
+    void toggle(uint64_t slot) {
+        Block& block = mapped_[slot];
+        const IovaRange range{{iova_of(slot)}, {iova_of(slot) + pages_of(slot) * kPage - 1}};
+        if (block) {
+            need(table_.unmap(domain_, range));
+            leaving_.push_back({slot, block});
+            block = {};
+            ++unmaps_;
+        } else {
+            block = memory_.take(slot);
+            for (uint64_t i = 0; i < pages_of(slot); ++i)
+                memory_.words[*block + i] = tag_of(slot, i);
+            need(table_.map(domain_, range, {*block * kPage}, Access::kReadWrite));
+            ++maps_;
+        }
+        large_ += slot >= kSmallSlots;
+    }
+    void everything_left() {
+        for (uint64_t slot = 0; slot < kSlots; ++slot)
+            if (mapped_[slot]) leaving_.push_back({slot, std::exchange(mapped_[slot], {})});
+    }
+    void answer() {
+        const auto start = Clock::now();
+        const auto token = table_.start_grace();
+        while (!options_.without_wait && !table_.grace_over(token)) std::this_thread::yield();
+        longest_ = std::max(longest_, std::chrono::duration<double>(Clock::now() - start).count());
+        ++graces_;
+        for (const auto& [slot, block] : leaving_) {
+            for (uint64_t i = 0; i < pages_of(slot); ++i) memory_.words[*block + i] = kPoison;
+            memory_.give_back(slot, block);
+        }
+        leaving_.clear();
+        // Its nodes: whatever was retired is freed at the next look.
+        if (options_.without_wait) (void)table_.grace_over(token);
+    }
+    static void need(Status status) {
+        if (status == Status::kOk) return;
+        std::fprintf(stderr, "a request was answered %s\n", to_string(status));
+        std::abort();
+    }
+
+    table::Table& table_;
+    Memory& memory_;
+    const Options& options_;
+    std::mt19937_64 rng_;
+    DomainId domain_ = 1;
+    std::array<Block, kSlots> mapped_{};
+    std::vector<std::pair<uint64_t, Block>> leaving_;
+    uint64_t maps_ = 0, unmaps_ = 0, large_ = 0, moves_ = 0, detaches_ = 0, graces_ = 0;
+    double longest_ = 0;
+};
+
+int run(const Options& options) {
+    std::printf("seed %lu\n", options.seed);
     auto table = std::move(*table::Table::create({}));
-    ASSERT_TRUE(table->add_endpoint(kEndpoint));
-    ASSERT_EQ(table->attach(kEndpoint, 1, false), Status::kOk);
+    if (!table->add_endpoint(kEndpoint) || table->attach(kEndpoint, 1, false) != Status::kOk)
+        return 1;
     xlate::FaultQueue faults;
     Memory memory;
     std::atomic<bool> stop{false};
-    Tally tallies[2];
+    std::vector<Tally> tallies(options.readers);
     std::vector<std::thread> threads;
-    for (unsigned i = 0; i < 2; ++i)
-        threads.emplace_back([&, i] { read_until(stop, *table, faults, memory, i, tallies[i]); });
-
-    const unsigned seed = std::random_device{}();
-    std::printf("seed %u\n", seed);
-    std::mt19937 rng(seed);
-    std::vector<uint64_t> page_of(kSlots, ~uint64_t{0});
-    std::vector<uint64_t> free_pages;
-    for (uint64_t p = 0; p < memory.pages.size(); ++p) free_pages.push_back(p);
-    uint64_t maps = 0, unmaps = 0, moves = 0, waits = 0;
-    while (std::chrono::steady_clock::now() < end) {
-        // One pass: a few requests that share one wait, as the request queue does it.
-        std::vector<uint64_t> to_poison;
-        for (uint64_t n = rng() % 8 + 1; n > 0; --n) {
-            const uint64_t slot = rng() % kSlots;
-            uint64_t& page = page_of[slot];
-            const IovaRange range{{iova_of(slot)}, {iova_of(slot) + kPage - 1}};
-            if (page == ~uint64_t{0}) {
-                page = free_pages.back();
-                free_pages.pop_back();
-                memory.pages[page].word = slot;
-                ASSERT_EQ(table->map(1, range, {page * kPage}, Access::kReadWrite), Status::kOk);
-                ++maps;
-            } else {
-                ASSERT_EQ(table->unmap(1, range), Status::kOk);
-                to_poison.push_back(page);
-                page = ~uint64_t{0};
-                ++unmaps;
-            }
+    for (unsigned i = 0; i < options.readers; ++i) {
+        auto reader = xlate::Reader::create(*table, faults, kEndpoint);
+        if (!reader) {
+            std::fprintf(stderr, "%s\n", reader.error().message.c_str());
+            return 1;
         }
-        if (rng() % 64 == 0) {  // everything away at once, and a new domain
-            ASSERT_EQ(table->attach(kEndpoint, 2, false), Status::kOk);
-            ASSERT_EQ(table->attach(kEndpoint, 1, false), Status::kOk);
-            for (uint64_t& page : page_of)
-                if (page != ~uint64_t{0}) to_poison.push_back(std::exchange(page, ~uint64_t{0}));
-            ++moves;
-        }
-        if (!table->dirty()) continue;
-        const auto token = table->start_grace();
-        while (!table->grace_over(token)) std::this_thread::yield();
-        ++waits;
-        for (const uint64_t page : to_poison) {
-            memory.pages[page].word = kPoison;
-            free_pages.push_back(page);
-        }
+        threads.emplace_back([&, i, r = std::move(*reader)]() mutable {
+            ReaderThread(std::move(r), memory, options.seed + 1 + i, tallies[i]).run(stop);
+        });
     }
+    Writer writer(*table, memory, options);
+    writer.run(Clock::now() + std::chrono::seconds(options.seconds));
     stop.store(true);
     for (auto& t : threads) t.join();
-    EXPECT_EQ(table->self_check(), "");
+
+    Tally sum;
+    bool good = true;
     for (const Tally& t : tallies) {
-        std::printf("reader: %lu sections, %lu hits, %lu faults, %lu violations\n", t.sections,
-                    t.hits, t.faults, t.violations);
-        EXPECT_EQ(t.violations, 0u);
-        EXPECT_GT(t.hits, 0u);
-        EXPECT_GT(t.faults, 0u);
+        std::printf(
+            "reader: %lu sections, %lu translations, %lu faults, %lu bursts, %lu kept, "
+            "%lu violations\n",
+            t.sections, t.translations, t.faults, t.bursts, t.kept, t.violations);
+        // One that never met a mapping, or always, has tested nothing.
+        good &= t.faults != 0 && t.translations > t.faults && t.kept != 0 && t.bursts != 0;
+        sum.translations += t.translations;
+        sum.violations += t.violations;
     }
-    std::printf("writer: %lu maps, %lu unmaps, %lu moves, %lu waits\n", maps, unmaps, moves, waits);
+    writer.print();
+    const std::string wrong = table->self_check();
+    if (!wrong.empty()) std::printf("self_check: %s\n", wrong.c_str());
+    std::printf("%lu translations, %lu violations\n", sum.translations, sum.violations);
+    if (options.without_wait) return sum.violations != 0 ? 0 : 1;
+    return good && wrong.empty() && sum.violations == 0 ? 0 : 1;
 }
 
 }  // namespace
-}  // namespace viommu
+
+int main(int argc, char** argv) {
+    Options options;
+    CLI::App app("Readers under a live writer.");
+    app.add_option("--seconds", options.seconds, "How long")
+        ->envname("VIOMMU_STRESS_SECONDS")
+        ->capture_default_str();
+    app.add_option("--readers", options.readers, "Threads")->capture_default_str();
+    app.add_option("--seed", options.seed, "Of the requests and questions");
+    app.add_flag("--without-wait", options.without_wait,
+                 "Answer without waiting for readers; status 0 when that is noticed");
+    CLI11_PARSE(app, argc, argv);
+    return run(options);
+}
