@@ -26,8 +26,9 @@ unsigned levels_for(uint64_t input_last, unsigned granule_lg2) {
     return (bits - granule_lg2 + kNodeBits - 1) / kNodeBits;
 }
 
-/// Fill in a header for `g`.
-Result<void> lay_out(const Geometry& g, ArenaHeader& h) {
+}  // namespace
+
+Result<ArenaLayout> lay_out(const Geometry& g) {
     if (g.granule_lg2 < kMinGranuleLg2 || g.granule_lg2 > 30)
         return fail("granule 2^{}: the smallest page must be between 4 KiB (2^{}) and 1 GiB (2^30)",
                     g.granule_lg2, kMinGranuleLg2);
@@ -37,6 +38,7 @@ Result<void> lay_out(const Geometry& g, ArenaHeader& h) {
         return fail("max_domains {}: must be between 1 and {}", g.max_domains, 1u << 20);
     if (g.max_regions > (1u << 20))
         return fail("max_regions {}: must be at most {}", g.max_regions, 1u << 20);
+    ArenaLayout h{};
     h.magic = kArenaMagic;
     h.version = kArenaVersion;
     h.header_bytes = sizeof(ArenaHeader);
@@ -59,31 +61,52 @@ Result<void> lay_out(const Geometry& g, ArenaHeader& h) {
         return fail("arena of {} bytes: {} endpoints and {} domains need at least {} bytes",
                     g.arena_bytes, g.max_endpoints, g.max_domains, least);
     h.max_nodes = (h.arena_bytes - h.nodes_offset) / kNodeBytes;
-    return {};
+    return h;
 }
 
-}  // namespace
+const EndpointSlot* View::endpoint(EndpointId id) const noexcept {
+    for (const EndpointSlot* e = endpoints; e != endpoints + max_endpoints; ++e) {
+        if (e->route.load(std::memory_order_acquire) == route::kAbsent) continue;  // R2 pairs W2
+        if (e->id.load(std::memory_order_relaxed) == id) return e;
+    }
+    return nullptr;
+}
+
+View view_of(const std::byte* base, const ArenaLayout& h) noexcept {
+    return {.base = base,
+            .header = reinterpret_cast<const ArenaHeader*>(base),
+            .granule_lg2 = h.granule_lg2,
+            .levels = h.levels,
+            .input_last = h.input_last,
+            .regions = reinterpret_cast<const RegionSlot*>(base + h.regions_offset),
+            .endpoints = reinterpret_cast<const EndpointSlot*>(base + h.endpoints_offset),
+            .max_endpoints = h.max_endpoints};
+}
 
 Result<Arena> Arena::create(const Geometry& geometry) {
-    ArenaHeader layout{};
-    if (auto ok = lay_out(geometry, layout); !ok) return tl::unexpected(ok.error());
-    const uint64_t bytes = layout.arena_bytes;
+    const auto layout = lay_out(geometry);
+    if (!layout) return tl::unexpected(layout.error());
+    const uint64_t bytes = layout->arena_bytes;
 
     const int fd = memfd_create("viommu-arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0) return fail("memfd_create for the arena: {}", std::strerror(errno));
     // The size can never change again, so no reader can meet SIGBUS.
     void* base = MAP_FAILED;
-    if (ftruncate(fd, off_t(bytes)) == 0 &&
-        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+    if (ftruncate(fd, off_t(bytes)) == 0)
         base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (base == MAP_FAILED) {
+    // Nor can anyone write it but through this mapping. That a reader gets a read-only descriptor
+    // would not be enough: it could open /proc/self/fd/N again, for writing.
+    if (base == MAP_FAILED || fcntl(fd, F_ADD_SEALS,
+                                    F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE |
+                                        F_SEAL_SEAL) != 0) {
         const int why = errno;
+        if (base != MAP_FAILED) munmap(base, bytes);
         close(fd);
         return fail("arena of {} bytes: {}", bytes, std::strerror(why));
     }
 
     // The file is zero: every slot absent, every entry empty. Only the header has to be written.
-    (void)lay_out(geometry, *new (base) ArenaHeader{});
+    static_cast<ArenaLayout&>(*new (base) ArenaHeader{}) = *layout;
     return Arena(fd, static_cast<std::byte*>(base), bytes);
 }
 
@@ -107,13 +130,6 @@ DomainSlot* Arena::domains() noexcept {
 
 RegionSlot* Arena::regions() noexcept {
     return reinterpret_cast<RegionSlot*>(base_ + header().regions_offset);
-}
-
-View Arena::view() const noexcept {
-    const ArenaHeader& h = header();
-    return {base_,        &h,
-            h.granule_lg2, h.levels,
-            h.input_last, reinterpret_cast<const RegionSlot*>(base_ + h.regions_offset)};
 }
 
 }  // namespace viommu::table

@@ -30,11 +30,22 @@ struct View {
     unsigned levels = 0;
     uint64_t input_last = 0;
     const RegionSlot* regions = nullptr;
+    const EndpointSlot* endpoints = nullptr;
+    uint32_t max_endpoints = 0;
 
     const Node* node(uint64_t offset) const noexcept {
         return reinterpret_cast<const Node*>(base + offset);
     }
+    /// Null when there is no such endpoint. Stays valid as long as the mapping does. Cost: linear in
+    /// the number of endpoints.
+    const EndpointSlot* endpoint(EndpointId id) const noexcept;
 };
+
+/// Where everything lies in an arena for `geometry`.
+/// Errors: a geometry that cannot be (says which value and the limit).
+Result<ArenaLayout> lay_out(const Geometry& geometry);
+/// The View of an arena mapped at `base`.
+View view_of(const std::byte* base, const ArenaLayout& layout) noexcept;
 
 /// The shared memory object: a memfd, laid out and mapped read-write by its one writer.
 class Arena {
@@ -53,8 +64,9 @@ class Arena {
     DomainSlot* domains() noexcept;
     RegionSlot* regions() noexcept;
     Node* node(uint64_t offset) noexcept { return reinterpret_cast<Node*>(base_ + offset); }
-    View view() const noexcept;
-    /// The shared memory object, for other processes to map read-only.
+    View view() const noexcept { return view_of(base_, header()); }
+    /// The shared memory object, which no one can map writable any more, whoever holds it. Other
+    /// processes map it read-only: MappedArena.
     int fd() const noexcept { return fd_; }
 
   private:

@@ -17,7 +17,7 @@
 namespace viommu::table {
 
 inline constexpr uint64_t kArenaMagic = 0x756d6d6f69767664;  // "dvviommu"
-inline constexpr uint32_t kArenaVersion = 2;
+inline constexpr uint32_t kArenaVersion = 3;
 
 inline constexpr unsigned kNodeBits = 9;
 inline constexpr unsigned kNodeEntries = 1u << kNodeBits;
@@ -97,7 +97,8 @@ struct RegionSlot {
     uint64_t faults_in_bypass;  ///< 1: not even an endpoint in bypass mode may access it
 };
 
-struct alignas(4096) ArenaHeader {
+/// What an arena holds and where; constant.
+struct ArenaLayout {
     uint64_t magic;
     uint32_t version;
     uint32_t header_bytes;
@@ -115,9 +116,16 @@ struct alignas(4096) ArenaHeader {
     uint64_t max_regions;
     uint64_t max_nodes;
 
+    bool operator==(const ArenaLayout&) const = default;
+};
+
+struct alignas(4096) ArenaHeader : ArenaLayout {
     /// Counts the times that something was taken from readers (UNMAP, DETACH, re-ATTACH). While it
     /// stands still, what a reader translated earlier is still true.
     alignas(64) AtomicWord generation;
+
+    /// Counts grace periods. Readers in other processes begin their sections with it (section.hh).
+    alignas(64) AtomicWord reader_token;
 };
 static_assert(sizeof(ArenaHeader) == 4096);
 

@@ -35,7 +35,7 @@ Result<std::unique_ptr<Table>> Table::create(const Geometry& geometry) {
 
 Table::Table(Arena arena, const Geometry& geometry)
     : arena_(std::move(arena)),
-      readers_(geometry.max_readers),
+      readers_(geometry.max_readers, arena_.header().reader_token),
       geometry_(geometry),
       impl_(std::make_unique<Impl>(arena_)) {}
 

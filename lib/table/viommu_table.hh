@@ -14,11 +14,13 @@
 ///   layout.hh    the bytes of the arena
 ///   arena.hh     the shared memory object, and a read-only View of it
 ///   walk.hh      the shape of a tree, and the lowest leaf in a range
-///   readers.hh   who is inside a section (rte_rcu_qsbr)
+///   mapped_arena.hh  the arena of another process, mapped read-only
+///   section.hh   one thread's way in and out of sections
+///   readers.hh   who is inside a section (rte_rcu_qsbr, and the pages of other processes)
 ///   table.hh     the writer
 ///
 /// Cost: MAP, UNMAP, ATTACH and DETACH look at no more than two nodes of each level, however many
-/// /// mappings they are about (and at each reserved region of the domain's endpoints). A reader walks
+/// mappings they are about (and at each reserved region of the domain's endpoints). A reader walks
 /// at most `levels` nodes (4 for 48-bit input at 4 KiB granules, 2 for a 1 GiB aperture). Memory:
 /// 8 bytes per mapped granule, one 4 KiB node per 512 of them; 8 bytes per 2 MiB or 1 GiB stretch
 /// that a single mapping covers; 16 bytes of the writer's own per node.
@@ -26,6 +28,8 @@
 
 #include "arena.hh"
 #include "layout.hh"
+#include "mapped_arena.hh"
 #include "readers.hh"
+#include "section.hh"
 #include "table.hh"
 #include "walk.hh"

@@ -6,41 +6,36 @@
 
 namespace viommu::xlate {
 
-namespace {
-constexpr unsigned kMoved = ~0u;
+Result<Reader> Reader::create(table::Table& table, FaultSink& faults, EndpointId endpoint) {
+    auto section = table.readers().take();
+    if (!section) return tl::unexpected(section.error());
+    return create(table.arena().view(), std::move(*section), faults, endpoint);
 }
 
-Result<Reader> Reader::create(table::Table& table, FaultQueue& faults, EndpointId endpoint) {
-    const table::EndpointSlot* slot = table.endpoint(endpoint);
+Result<Reader> Reader::create(const table::View& view, table::Section section, FaultSink& faults,
+                              EndpointId endpoint) {
+    const table::EndpointSlot* slot = view.endpoint(endpoint);
     if (slot == nullptr)
         return fail("endpoint {:#x} is not behind this IOMMU: list it in the guest's endpoints",
                     endpoint);
-    const auto reader_slot = table.readers().take_slot();
-    if (!reader_slot) return tl::unexpected(reader_slot.error());
-    return Reader(table, faults, endpoint, slot, *reader_slot);
+    return Reader(view, std::move(section), faults, endpoint, slot);
 }
 
-Reader::Reader(table::Table& table, FaultQueue& faults, EndpointId id,
-               const table::EndpointSlot* endpoint, unsigned slot)
-    : table_(&table),
-      faults_(&faults),
+Reader::Reader(const table::View& view, table::Section section, FaultSink& faults, EndpointId id,
+               const table::EndpointSlot* endpoint)
+    : section_(std::move(section)),
       endpoint_(endpoint),
-      view_(table.arena().view()),
-      slot_(slot),
+      view_(view),
+      faults_(&faults),
       id_(id) {}
 
 Reader::Reader(Reader&& other) noexcept
-    : table_(other.table_),
-      faults_(other.faults_),
+    : section_(std::move(other.section_)),
       endpoint_(other.endpoint_),
       view_(other.view_),
-      slot_(std::exchange(other.slot_, kMoved)),
+      faults_(other.faults_),
       id_(other.id_) {
     lost_faults_.add(other.lost_faults_.was());
-}
-
-Reader::~Reader() {
-    if (slot_ != kMoved) table_->readers().give_back(slot_);
 }
 
 Translation Reader::extend(Iova iova, uint64_t bytes, Access need, Gpa gpa, uint64_t have,

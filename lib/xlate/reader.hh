@@ -5,7 +5,7 @@
 #include <optional>
 #include <span>
 
-#include "fault_queue.hh"
+#include "fault.hh"
 #include "viommu_table.hh"
 
 namespace viommu::xlate {
@@ -63,20 +63,25 @@ struct Mapping {
 /// the one thread that owns it.
 class Reader {
   public:
+    /// In the writer's process.
     /// Errors: the endpoint is not in `table`; the table has no reader slot left.
-    static Result<Reader> create(table::Table& table, FaultQueue& faults, EndpointId endpoint);
+    static Result<Reader> create(table::Table& table, FaultSink& faults, EndpointId endpoint);
+    /// Anywhere. What `view` shows stays mapped, and `faults` alive, as long as the Reader.
+    /// Errors: the endpoint is not in that table.
+    static Result<Reader> create(const table::View& view, table::Section section,
+                                 FaultSink& faults, EndpointId endpoint);
     Reader(Reader&& other) noexcept;
     Reader& operator=(Reader&&) = delete;
-    ~Reader();
+    ~Reader() = default;
 
     void enter() noexcept {
-        table_->readers().enter(slot_);
+        section_.enter();
         // The generation first: what is remembered with a new one must have been found after it.
         generation_ = view_.header->generation.load(std::memory_order_acquire);  // R3 pairs W3
         route_ = endpoint_->route.load(std::memory_order_acquire);               // R2 pairs W2
         cached_tag_ = kNoTag;
     }
-    void leave() noexcept { table_->readers().leave(slot_); }
+    void leave() noexcept { section_.leave(); }
 
     /// As of enter(). While it is the same as in an earlier section of this Reader, translations
     /// made in that section are still right; when it differs, make them again.
@@ -108,7 +113,7 @@ class Reader {
     ///          just coming or going may be found in part.
     std::optional<Mapping> next_mapping(Iova from) const noexcept;
 
-    /// Tell the guest about a fault, by its event queue. Counted as lost when the queue is full.
+    /// Tell the guest about a fault, by its event queue. Counted as lost when the sink takes no more.
     void report(Iova iova, Access access, FaultReason why) noexcept {
         if (!faults_->push({iova, id_, why, access})) lost_faults_.add();
     }
@@ -119,18 +124,17 @@ class Reader {
   private:
     static constexpr uint64_t kNoTag = ~uint64_t{0};
 
-    Reader(table::Table&, FaultQueue&, EndpointId, const table::EndpointSlot*, unsigned slot);
+    Reader(const table::View&, table::Section, FaultSink&, EndpointId, const table::EndpointSlot*);
     Translation extend(Iova iova, uint64_t bytes, Access need, Gpa gpa, uint64_t have,
                        Access rights) noexcept;
     Translation bypassed(Iova iova, uint64_t bytes) const noexcept;
     /// The leaf entry that covers `iova` and its size as a power of two, or 0.
     uint64_t find(uint64_t iova, unsigned& size_lg2) noexcept;
 
-    table::Table* table_;
-    FaultQueue* faults_;
+    table::Section section_;
     const table::EndpointSlot* endpoint_;
     table::View view_;
-    unsigned slot_;
+    FaultSink* faults_;
     EndpointId id_;
     uint64_t route_ = 0;
     uint64_t generation_ = 0;

@@ -17,5 +17,6 @@
 /// makes no call that can block, allocates nothing.
 #pragma once
 
+#include "fault.hh"
 #include "fault_queue.hh"
 #include "reader.hh"

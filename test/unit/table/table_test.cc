@@ -301,26 +301,24 @@ TEST_F(TableTest, nodes_wait_for_readers) {
     ASSERT_EQ(table->attach(8, 1, false), Status::kOk);
     ASSERT_EQ(map(0, kPage), Status::kOk);
     wait();
-    const unsigned slot = *table->readers().take_slot();
-    table->readers().enter(slot);
+    auto section = std::move(*table->readers().take());
+    section.enter();
     ASSERT_EQ(unmap(0, kPage), Status::kOk);
     const auto token = table->start_grace();
     EXPECT_FALSE(table->grace_over(token));
     EXPECT_EQ(table->usage().nodes_used, 4u);
     EXPECT_NE(table->usage().trees_waiting, 0u);
-    table->readers().leave(slot);
+    section.leave();
     EXPECT_TRUE(table->grace_over(token));
     EXPECT_EQ(table->usage().nodes_used, 1u);
-    table->readers().give_back(slot);
 }
 
 TEST_F(TableTest, section_entered_after_the_start_is_not_waited_for) {
-    const unsigned slot = *table->readers().take_slot();
+    auto section = std::move(*table->readers().take());
     const auto token = table->start_grace();
-    table->readers().enter(slot);
+    section.enter();
     EXPECT_TRUE(table->grace_over(token));
-    table->readers().leave(slot);
-    table->readers().give_back(slot);
+    section.leave();
 }
 
 TEST(Geometry, impossible_values_are_refused_with_the_value_and_the_limit) {
@@ -335,14 +333,16 @@ TEST(Geometry, impossible_values_are_refused_with_the_value_and_the_limit) {
 }
 
 TEST(Readers, slots_run_out_with_a_remedy) {
-    Readers readers(1);
-    const auto slot = readers.take_slot();
-    ASSERT_TRUE(slot);
-    const auto second = readers.take_slot();
-    ASSERT_FALSE(second);
-    EXPECT_NE(second.error().message.find("max_readers"), std::string::npos);
-    readers.give_back(*slot);
-    EXPECT_TRUE(readers.take_slot());
+    AtomicWord token{0};
+    Readers readers(1, token);
+    {
+        const auto slot = readers.take();
+        ASSERT_TRUE(slot);
+        const auto second = readers.take();
+        ASSERT_FALSE(second);
+        EXPECT_NE(second.error().message.find("max_readers"), std::string::npos);
+    }
+    EXPECT_TRUE(readers.take());
 }
 
 }  // namespace
