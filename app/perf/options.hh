@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "harness.hh"
+#include "results.hh"
+#include "viommu_base.hh"
+
+namespace viommu::perf {
+
+/// What the command line asks for.
+struct Options {
+    Pace pace;
+    bool all = false;            ///< everything, not only what says most
+    std::string json, plot;      ///< files; empty: none
+    std::vector<unsigned> cpus;  ///< the first: of what is measured; the second: of its partner
+    std::string daemon;          ///< path of dpdk-viommu
+
+    unsigned cpu(size_t i) const { return cpus[i % cpus.size()]; }
+};
+
+/// The scenarios. Tables are printed as they are complete. Errors: something could not be set up,
+/// or a subject gave a wrong answer.
+Result<void> run_translate(const Options& options, Results& results);
+
+}  // namespace viommu::perf

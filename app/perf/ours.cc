@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <sched.h>
+
+#include "translators.hh"
+#include "viommu_xlate.hh"
+
+namespace viommu::perf {
+namespace {
+
+constexpr EndpointId kEndpoint = 8;
+constexpr DomainId kDomain = 1;
+/// Where the live writer maps: in the same domain, in nodes that nobody asks about.
+constexpr uint64_t kWriterFirst = uint64_t{1} << 46;
+
+class Ours final : public Translator {
+  public:
+    Ours(std::unique_ptr<table::Table> table, Way way) : table_(std::move(table)), way_(way) {}
+
+    std::unique_ptr<Lane> lane() override;
+    void map_unmap(uint64_t i) override {
+        const auto range =
+            *IovaRange::from_length({kWriterFirst + i % 511 * kPage}, kPage);
+        table_->map(kDomain, range, {kPage}, Access::kReadWrite);
+        table_->unmap(kDomain, range);
+        const auto token = table_->start_grace();
+        for (unsigned tries = 0; !table_->grace_over(token);)
+            if (++tries > 1000) sched_yield();  // the reader may be waiting for this CPU
+    }
+
+    table::Table& table() { return *table_; }
+
+  private:
+    std::unique_ptr<table::Table> table_;
+    xlate::FaultQueue faults_;
+    Way way_;
+};
+
+class SingleLane final : public Lane {
+  public:
+    explicit SingleLane(xlate::Reader reader) : reader_(std::move(reader)) {}
+
+    uint64_t run(std::span<const uint32_t> questions) override {
+        uint64_t sum = 0;
+        for (size_t at = 0; at < questions.size(); at += kBurst) {
+            reader_.enter();
+            for (size_t i = 0; i < kBurst; ++i)
+                sum += reader_
+                           .translate({Workload::iova(questions[at + i])}, kAccessBytes,
+                                      Access::kRead)
+                           .gpa()
+                           .value;
+            reader_.leave();
+        }
+        return sum;
+    }
+
+  private:
+    xlate::Reader reader_;
+};
+
+/// The tree as a table walker in hardware would go through it, whatever was found before.
+class WalkLane final : public Lane {
+  public:
+    WalkLane(xlate::Reader section, table::View view, const table::EndpointSlot* endpoint)
+        : section_(std::move(section)), view_(view), endpoint_(endpoint) {}
+
+    uint64_t run(std::span<const uint32_t> questions) override {
+        uint64_t sum = 0;
+        for (size_t at = 0; at < questions.size(); at += kBurst) {
+            section_.enter();
+            const uint64_t root =
+                table::route::root(endpoint_->route.load(std::memory_order_acquire));  // R2
+            for (size_t i = 0; i < kBurst; ++i)
+                sum += walk(root, Workload::iova(questions[at + i]));
+            section_.leave();
+        }
+        return sum;
+    }
+
+  private:
+    uint64_t walk(uint64_t root, uint64_t iova) const {
+        const table::Node* node = view_.node(root);
+        for (unsigned level = view_.levels; level-- > 0;) {
+            const unsigned shift = view_.granule_lg2 + table::kNodeBits * level;
+            const uint64_t e = node->entries[(iova >> shift) % table::kNodeEntries].load(
+                std::memory_order_acquire);  // R1
+            if (table::entry::is_leaf(e)) {
+                if (!allows(table::entry::rights(e), Access::kRead)) return 0;
+                return table::entry::address(e) + (iova & ((uint64_t{1} << shift) - 1));
+            }
+            if (e == 0) return 0;
+            node = view_.node(table::entry::address(e));
+        }
+        return 0;
+    }
+
+    xlate::Reader section_;
+    table::View view_;
+    const table::EndpointSlot* endpoint_;
+};
+
+std::unique_ptr<Lane> Ours::lane() {
+    auto reader = xlate::Reader::create(*table_, faults_, kEndpoint);
+    if (!reader) return nullptr;
+    if (way_ == Way::kWalk)
+        return std::make_unique<WalkLane>(std::move(*reader), table_->arena().view(),
+                                          table_->endpoint(kEndpoint));
+    return std::make_unique<SingleLane>(std::move(*reader));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Translator>> make_ours(const Workload& workload, Way way) {
+    table::Geometry geometry;
+    geometry.max_mappings = workload.mapped.size() + 1024;
+    // A leaf each, at worst a path of nodes each for the first few, and the live writer's.
+    geometry.arena_bytes = workload.mapped.size() * 10 + (uint64_t{4} << 20);
+    auto table = table::Table::create(geometry);
+    if (!table) return tl::unexpected(table.error());
+    if (auto ok = (*table)->add_endpoint(kEndpoint); !ok) return tl::unexpected(ok.error());
+    Status status = (*table)->attach(kEndpoint, kDomain, false);
+    for (const Mapped& m : workload.mapped) {
+        if (status != Status::kOk) break;
+        status = (*table)->map(kDomain, *IovaRange::from_length({m.iova}, m.bytes), {m.gpa},
+                               Access::kReadWrite);
+    }
+    // A neighbour of what the live writer maps, so that its node stays.
+    if (status == Status::kOk)
+        status = (*table)->map(kDomain,
+                               *IovaRange::from_length({kWriterFirst + 511 * kPage}, kPage), {0},
+                               Access::kRead);
+    if (status != Status::kOk)
+        return fail("the table answers {} to a MAP of the workload", to_string(status));
+    return std::make_unique<Ours>(std::move(*table), way);
+}
+
+}  // namespace viommu::perf
