@@ -35,10 +35,11 @@ struct Measured {
 
 /// How long to measure.
 struct Pace {
-    unsigned samples = 31;       ///< of each subject
-    double seconds = 4;          ///< for a set of subjects; fewer samples, at least 3, if it is up
-    double sample_ns = 1.5e6;    ///< what one sample should take
-    double window_ns = 30e6;     ///< the same, where threads share CPUs
+    unsigned samples = 41;     ///< of each subject
+    double seconds = 4;        ///< for a set of subjects; fewer samples, at least 3, if it is up
+    double sample_ns = 0.4e6;  ///< what one sample should take: short beside a scheduler's slice
+    double warm_ns = 8e6;      ///< before a sample, where others have emptied the caches
+    double window_ns = 30e6;   ///< a sample's, where threads share CPUs
     bool quick = false;
 };
 

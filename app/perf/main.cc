@@ -39,7 +39,8 @@ Result<void> complete(Options& o, const Machine& machine) {
     if (o.pace.quick) {
         o.pace.samples = std::min(o.pace.samples, 5u);
         o.pace.seconds = std::min(o.pace.seconds, 0.3);
-        o.pace.sample_ns = 0.2e6;
+        o.pace.sample_ns = 0.1e6;
+        o.pace.warm_ns = 0.2e6;
         o.pace.window_ns = 4e6;
     }
     if (!pin_to(o.cpus.front())) return fail("CPU {}: cannot be pinned to", o.cpus.front());

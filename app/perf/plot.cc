@@ -52,8 +52,8 @@ std::string line(double x1, double y1, double x2, double y2, const char* stroke,
 }
 
 /// 1, 64, 4K, 1M: what people say for counts.
-std::string count_text(double value) {
-    if (value >= 1 << 20) return number_text(std::round(value / 1048576 * 10) / 10) + "M";
+std::string axis_text(double value) {
+    if (value >= 1 << 20) return fmt::format("{:.0f}M", value / (1 << 20));
     if (value >= 1 << 10) return fmt::format("{:.0f}K", value / 1024);
     return fmt::format("{:.0f}", value);
 }
@@ -175,7 +175,7 @@ class Panel {
             if (scale.at(v) - last < 34) continue;
             last = scale.at(v);
             out_ += line(last, y_.from, last, y_.from + 4, kInk, 1);
-            out_ += text(last, y_.from + 19, count_text(v), {12, "middle", kSoft});
+            out_ += text(last, y_.from + 19, axis_text(v), {12, "middle", kSoft});
         }
         for (size_t i = 0; i < chart_.series.size(); ++i) {
             const Series& s = chart_.series[i];

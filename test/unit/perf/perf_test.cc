@@ -119,10 +119,11 @@ TEST_P(Translators, all_give_the_same_answers_before_and_after_the_writer) {
     const auto workload = Workload::make(512, pages, order);
     const uint64_t expected = expected_sum(workload);
     auto single = make_ours(workload, Way::kSingle);
+    auto burst = make_ours(workload, Way::kBurst);
     auto walk = make_ours(workload, Way::kWalk);
-    ASSERT_TRUE(single && walk);
-    std::unique_ptr<Translator> all[] = {std::move(*single), std::move(*walk), make_map(workload),
-                                         make_list(workload)};
+    ASSERT_TRUE(single && burst && walk);
+    std::unique_ptr<Translator> all[] = {std::move(*single), std::move(*burst), std::move(*walk),
+                                         make_map(workload), make_list(workload)};
     for (auto& translator : all) {
         const auto lane = translator->lane();
         ASSERT_NE(lane, nullptr);
