@@ -37,7 +37,6 @@ NetPort::NetPort(const Config& config, xlate::Reader reader, rte_mempool& pool)
 
 uint64_t NetPort::features() const noexcept {
     return bit(VIRTIO_F_VERSION_1) | bit(VIRTIO_F_ACCESS_PLATFORM) | virtq::kRingFeatures |
-           bit(VIRTIO_F_RING_RESET) |
            bit(VIRTIO_NET_F_MAC) | bit(VIRTIO_NET_F_STATUS) | bit(VIRTIO_NET_F_MRG_RXBUF) |
            (config_.mtu ? bit(VIRTIO_NET_F_MTU) : 0);
 }
@@ -128,7 +127,7 @@ bool NetPort::ready(Queue& q) noexcept {
 }
 
 virtq::Pop NetPort::take_chain(Queue& q) noexcept {
-    if (descriptors_ >= kBurstDescriptors) return virtq::Pop::kEmpty;
+    if (descriptors_ >= virtq::kBurstDescriptors) return virtq::Pop::kEmpty;
     const virtq::Pop pop = q.ring.pop(chain_);
     if (pop != virtq::Pop::kEmpty) descriptors_ += chain_.descriptors();
     return pop;

@@ -39,13 +39,13 @@ struct Config {
 /// again. It goes on where it stopped as soon as it translates. Ring pages are translated once and
 /// again whenever the table's generation has moved.
 ///
-/// Where a split ring starts is read from its used index, which is right because everything taken is
-/// returned in order within the same burst, and needs no trust in a VMM that read the base from the
-/// wrong page (aperture mode). A packed ring has no such index; there a VMM has nothing to read
+/// Where a split ring starts is read from its used index, which is right because everything taken
+/// is returned in order within the same burst, and needs no trust in a VMM that read the base from
+/// the wrong page (aperture mode). A packed ring has no such index; there a VMM has nothing to read
 /// either and keeps what it was told, so the ring starts at its base.
 ///
-/// Of one ring so many descriptors are read per burst, and a chain, and no more: chains may be as
-/// long as the queue, and an UNMAP waits for the burst.
+/// Of one ring virtq::kBurstDescriptors are read per burst, and a chain, and no more: chains may be
+/// as long as the queue, and an UNMAP waits for the burst.
 ///
 /// Threads: control methods while no packet method runs; packet methods on one lcore.
 class NetPort {
@@ -53,7 +53,6 @@ class NetPort {
     static constexpr uint16_t kReceiveq = 0;   ///< to the guest
     static constexpr uint16_t kTransmitq = 1;  ///< from the guest
     static constexpr unsigned kBurst = 32;
-    static constexpr uint32_t kBurstDescriptors = 16384;
 
     /// `pool`: where packets from the guest are put.
     /// Errors: the endpoint is not behind the table's IOMMU; no reader slot is left.

@@ -26,7 +26,7 @@ IommuPort::IommuPort(device::Device& device, poll::Poller& poller, bool dirty_lo
 IommuPort::~IommuPort() { pause(); }
 
 uint64_t IommuPort::features() const {
-    return device_.features() | virtq::kRingFeatures | uint64_t{1} << wire::VIRTIO_F_RING_RESET |
+    return device_.features() | virtq::kRingFeatures |
            uint64_t{dirty_log_} << wire::VHOST_F_LOG_ALL;
 }
 
@@ -111,10 +111,9 @@ void IommuPort::log_changed(std::shared_ptr<const virtq::DirtyLog> log) {
 
 bool IommuPort::continues(const virtq::Vring& vring) const {
     const Queue& queue = queues_[VIRTIO_IOMMU_VQ_REQUEST];
-    const bool packed = virtq::negotiated(acked_, wire::VIRTIO_F_RING_PACKED);
-    return end_ && end_->packed == packed && end_->vring.desc == vring.desc && end_->vring.avail == vring.avail &&
-           end_->vring.used == vring.used && end_->vring.size == vring.size &&
-           queue.continues(end_->mark, vring.base);
+    return end_ && end_->packed == queue.is_packed() && end_->vring.desc == vring.desc &&
+           end_->vring.avail == vring.avail && end_->vring.used == vring.used &&
+           end_->vring.size == vring.size && queue.continues(end_->mark, vring.base);
 }
 
 void IommuPort::queue_started(const virtq::Vring& vring) {
@@ -149,8 +148,7 @@ uint32_t IommuPort::queue_stopped(uint16_t index, Stop) {
     Queue& queue = queues_[index];
     const uint32_t next = queue.next_base();
     if (index == VIRTIO_IOMMU_VQ_REQUEST)
-        end_ = End{*vrings_[index], queue.mark(),
-                   virtq::negotiated(acked_, wire::VIRTIO_F_RING_PACKED)};
+        end_ = End{*vrings_[index], queue.mark(), queue.is_packed()};
     only_requests_stopped_ = index == VIRTIO_IOMMU_VQ_REQUEST && vrings_[VIRTIO_IOMMU_VQ_EVENT] &&
                              virtq::negotiated(acked_, wire::VIRTIO_F_RING_RESET);
     queue.unbind();
@@ -179,7 +177,7 @@ unsigned IommuPort::take_requests() noexcept {
     Queue& queue = queues_[VIRTIO_IOMMU_VQ_REQUEST];
     unsigned taken = 0;
     uint32_t descriptors = 0;
-    while (taken < kBurst && descriptors < kBurstDescriptors) {
+    while (taken < kBurst && descriptors < virtq::kBurstDescriptors) {
         const virtq::Pop pop = queue.pop(chain_);
         if (pop == virtq::Pop::kEmpty || pop == virtq::Pop::kBroken) break;
         ++taken;

@@ -69,9 +69,6 @@ class IommuPort final : public Handler, public poll::Pollable {
     using Queue = virtq::Queue<virtq::GpaSpace>;
     static constexpr uint16_t kQueues = 2;
     static constexpr unsigned kBurst = 256;
-    /// A pass ends with the chain that reaches this: a guest cannot keep the lcore from others by
-    /// long chains.
-    static constexpr uint32_t kBurstDescriptors = 16384;
 
     /// Where a stopped queue ended, to recognise it.
     struct End {

@@ -18,6 +18,11 @@ struct Segment {
     uint32_t len;
 };
 
+/// Who has read so many descriptors of one ring turns to others when the chain is complete: a guest
+/// cannot keep an lcore, or a reader in its section, by long chains. 512 chains of the 32 segments
+/// that a driver may use for one packet.
+inline constexpr uint32_t kBurstDescriptors = 16384;
+
 /// A chain that was taken: all that is needed to return it.
 struct Taken {
     uint16_t id = 0;     ///< split: index of its head; packed: the buffer id. The guest's word

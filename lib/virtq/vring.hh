@@ -22,7 +22,8 @@ constexpr bool negotiated(uint64_t features, unsigned bit) { return (features >>
 inline constexpr uint64_t kRingFeatures = uint64_t{1} << wire::VIRTIO_F_INDIRECT_DESC |
                                           uint64_t{1} << wire::VIRTIO_F_EVENT_IDX |
                                           uint64_t{1} << wire::VIRTIO_F_RING_PACKED |
-                                          uint64_t{1} << wire::VIRTIO_F_IN_ORDER;
+                                          uint64_t{1} << wire::VIRTIO_F_IN_ORDER |
+                                          uint64_t{1} << wire::VIRTIO_F_RING_RESET;
 
 /// A queue as a vhost-user frontend described it. Addresses are exactly what SET_VRING_ADDR said:
 /// UVAs, or IOVAs when the frontend knows about the IOMMU. File descriptors belong to the transport
