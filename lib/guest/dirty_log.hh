@@ -11,8 +11,8 @@ namespace viommu::guest {
 /// that backends share by SET_LOG_BASE. They set bits, we take them.
 ///
 /// Source:  QEMU's docs/interop/vhost-user.rst, "Migration"
-/// Threads: one, and the backends. A bit is taken by an atomic exchange with acquire; its partner is
-///          the backend's atomic or, with release, after the write that it tells of.
+/// Threads: one, and the backends. A bit is taken by an atomic exchange with acquire; its partner
+///          is the backend's atomic or, with release, after the write that it tells of.
 class DirtyLog {
   public:
     /// For all of `memory`. `extra`: GPAs above it that may be logged too.

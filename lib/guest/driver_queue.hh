@@ -19,10 +19,10 @@ namespace viommu::guest {
 ///
 /// Spec:    virtio 1.3, 2.7 and 2.8
 /// Threads: one. Against the device: avail.idx, or the flags of the first new descriptor, are
-///          stored with release, and their partner is the device's acquire load; used.idx, or a used
-///          descriptor's flags, are loaded with acquire, and their partner is the device's release
-///          store; kick() has a full fence between its store and its load of what the device says
-///          about signals, whose partner is the device's fence the other way round.
+///          stored with release, and their partner is the device's acquire load; used.idx, or a
+///          used descriptor's flags, are loaded with acquire, and their partner is the device's
+///          release store; kick() has a full fence between its store and its load of what the
+///          device says about signals, whose partner is the device's fence the other way round.
 class DriverQueue {
   public:
     static constexpr uint32_t kDefaultAlign = 64;  // what Linux uses with virtio 1.x over PCI

@@ -397,10 +397,10 @@ std::optional<uint16_t> Frontend::read_index(BusAddress at) const {
     return std::nullopt;
 }
 
-/// Cloud Hypervisor reads avail.idx, or after a reconnection with IN_ORDER used.idx. QEMU keeps what
-/// GET_VRING_BASE said, and when a backend was lost that could not be asked, it reads used.idx. A
-/// packed ring has no such index: it stays with what was said last, and begins with both wrap
-/// counters set, which Cloud Hypervisor, whose bases have 16 bits, could not say.
+/// Cloud Hypervisor reads avail.idx, or after a reconnection with IN_ORDER used.idx. QEMU keeps
+/// what GET_VRING_BASE said, and when a backend was lost that could not be asked, it reads
+/// used.idx. A packed ring has no such index: it stays with what was said last, and begins with
+/// both wrap counters set, which Cloud Hypervisor, whose bases have 16 bits, could not say.
 uint32_t Frontend::guess_base(const QueueSetup& queue) const {
     const bool qemu = options_.vmm == Vmm::kQemu;
     const auto said = bases_.find(queue.index);

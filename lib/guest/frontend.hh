@@ -87,8 +87,8 @@ class Frontend {
     /// The VM is paused. Cloud Hypervisor: ENABLE(0). QEMU's `stop`: ENABLE(0) of all queues, then
     /// GET_VRING_BASE of all.
     Result<void> pause();
-    /// It goes on. Cloud Hypervisor: ENABLE(1). QEMU's `cont`: activation again, each queue with the
-    /// base that GET_VRING_BASE answered.
+    /// It goes on. Cloud Hypervisor: ENABLE(1). QEMU's `cont`: activation again, each queue with
+    /// the base that GET_VRING_BASE answered.
     Result<void> resume();
     /// The driver resets one queue (VIRTIO_F_RING_RESET): GET_VRING_BASE, which is returned.
     Result<uint32_t> stop_queue(uint16_t index);

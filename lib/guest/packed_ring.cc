@@ -13,10 +13,6 @@ namespace {
 constexpr uint16_t kAvail = VIRTQ_DESC_F_AVAIL, kUsed = VIRTQ_DESC_F_USED;
 constexpr uint16_t kNoId = UINT16_MAX;
 
-uint16_t chain_flags(bool writable, bool last) {
-    return uint16_t((writable ? VIRTQ_DESC_F_WRITE : 0) | (last ? 0 : VIRTQ_DESC_F_NEXT));
-}
-
 }  // namespace
 
 PackedRing::PackedRing(DmaBlock ring, uint16_t size, RingFormat format)

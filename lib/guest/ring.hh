@@ -36,6 +36,12 @@ struct Segment {
     uint32_t bytes;
 };
 
+/// The flags that a descriptor has for its place in a chain, alike in both formats.
+constexpr uint16_t chain_flags(bool writable, bool last) {
+    return uint16_t((writable ? wire::VIRTQ_DESC_F_WRITE : 0) |
+                    (last ? 0 : wire::VIRTQ_DESC_F_NEXT));
+}
+
 /// A chain that the device has returned.
 struct Completion {
     uint16_t id;     ///< split: the descriptor it began with; packed: its buffer ID

@@ -8,14 +8,6 @@ namespace viommu::guest {
 
 using namespace wire;
 
-namespace {
-
-uint16_t chain_flags(bool writable, bool last) {
-    return uint16_t((writable ? VIRTQ_DESC_F_WRITE : 0) | (last ? 0 : VIRTQ_DESC_F_NEXT));
-}
-
-}  // namespace
-
 SplitRing::SplitRing(DmaBlock ring, uint16_t size, RingFormat format, uint32_t align)
     : Ring(std::move(ring), size, format),
       next_(size),

@@ -24,12 +24,12 @@
 /// there. The VMM then either knows about the IOMMU (RingAddresses::kIova) or takes ring addresses
 /// for GPAs (kUva): the same guest is used for both.
 ///
-/// Rings: a driver accepts what its options' `features` name and the device offers; kRingFeatures are
-/// those about rings, and `required` makes the absence of one an error. Neither driver accepts packed
-/// rings, EVENT_IDX or IN_ORDER unless told to.
+/// Rings: a driver accepts what its options' `features` name and the device offers; kRingFeatures
+/// are those about rings, and `required` makes the absence of one an error. Neither driver accepts
+/// packed rings, EVENT_IDX or IN_ORDER unless told to.
 ///
-/// What is *not* modelled: interrupts are not waited for (drivers poll; DriverQueue and call fds are
-/// there for tests of them), and one thread is the whole guest.
+/// What is *not* modelled: interrupts are not waited for (drivers poll; DriverQueue and call fds
+/// are there for tests of them), and one thread is the whole guest.
 ///
 /// A test that wants to misbehave finds the seams in: Frontend::raw() and exchange() for messages,
 /// IommuDriver::submit_raw() and submit_segments() for requests, DriverQueue::add() for chains.
