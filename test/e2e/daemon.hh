@@ -12,7 +12,7 @@
 namespace viommu::e2e {
 
 /// Runs `dpdk-viommu` (environment variable VIOMMU_DAEMON) with `config`, in which every "@DIR@" is
-/// replaced by a temporary directory of its own. Stopped, and checked to have ended well, by stop().
+/// replaced by a temporary directory of its own. Stopped, and checked to end well, by stop().
 class Daemon {
   public:
     static Result<Daemon> start(std::string config);

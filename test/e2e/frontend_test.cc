@@ -17,20 +17,8 @@ struct Case {
     bool packed;
 };
 
-class Scenarios : public testing::TestWithParam<Case> {
+class Scenarios : public TwoPorts, public testing::WithParamInterface<Case> {
   protected:
-    static void SetUpTestSuite() {
-        auto started = Daemon::start(kTwoPorts);
-        ASSERT_TRUE(started) << started.error().message;
-        daemon.emplace(std::move(*started));
-    }
-    static void TearDownTestSuite() {
-        if (daemon) {
-            const auto stopped = daemon->stop();
-            EXPECT_TRUE(stopped) << stopped.error().message;
-        }
-        daemon.reset();
-    }
     uint64_t ring_features() const {
         return GetParam().packed ? bit(wire::VIRTIO_F_RING_PACKED) : 0;
     }
@@ -71,7 +59,6 @@ class Scenarios : public testing::TestWithParam<Case> {
         return {{BusAddress{at.value}, unmap.out_bytes}, {BusAddress{at.value + 64}, 4}};
     }
 
-    static inline std::optional<Daemon> daemon;
     std::unique_ptr<Memory> memory = std::move(*Memory::create(uint64_t{16} << 20));
     std::mt19937 rng{1};
 };
@@ -296,8 +283,9 @@ TEST_P(Scenarios, packet_in_plugged_memory_arrives) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Vmm, Scenarios,
-                         testing::Values(Case{Vmm::kCloudHypervisor, false}, Case{Vmm::kQemu, false},
-                                         Case{Vmm::kCloudHypervisor, true}, Case{Vmm::kQemu, true}),
+                         testing::Values(Case{Vmm::kCloudHypervisor, false},
+                                         Case{Vmm::kQemu, false}, Case{Vmm::kCloudHypervisor, true},
+                                         Case{Vmm::kQemu, true}),
                          [](const auto& info) {
                              return std::string(info.param.vmm == Vmm::kQemu ? "qemu"
                                                                              : "cloud_hypervisor") +

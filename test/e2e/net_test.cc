@@ -1,47 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Packets through translated ports of a daemon process: every way to place rings and map buffers,
 /// for both kinds of VMM.
-#include <gtest/gtest.h>
-
-#include "daemon.hh"
 #include "traffic.hh"
+#include "two_ports.hh"
 
 namespace viommu::e2e {
 namespace {
 
 using namespace guest;
-
-constexpr const char* kOneGuest = R"(
-poll = "adaptive"
-[[guest]]
-name = "vm0"
-socket = "@DIR@/iommu.sock"
-lcore = 1
-bypass = false
-  [[guest.net]]
-  name = "net0"
-  socket = "@DIR@/net0.sock"
-  endpoint = "0000:00:04.0"
-  mac = "52:54:00:00:00:01"
-  peer = "guest:vm0/net1"
-  lcore = 2
-  [[guest.net]]
-  name = "net1"
-  socket = "@DIR@/net1.sock"
-  endpoint = "0000:00:05.0"
-)";
-constexpr EndpointId kEndpoint0 = 0x20, kEndpoint1 = 0x28;
-
-GuestOptions options_for(const Daemon& daemon) {
-    GuestOptions o;
-    o.iommu_socket = daemon.path("iommu.sock");
-    o.ports.resize(2);
-    o.ports[0].socket = daemon.path("net0.sock");
-    o.ports[0].endpoint = kEndpoint0;
-    o.ports[1].socket = daemon.path("net1.sock");
-    o.ports[1].endpoint = kEndpoint1;
-    return o;
-}
 
 struct Way {
     const char* name;
@@ -58,9 +24,9 @@ struct NetWays : testing::TestWithParam<Way> {};
 
 TEST_P(NetWays, every_packet_arrives_unchanged) {
     const Way& way = GetParam();
-    auto daemon = Daemon::start(kOneGuest);
+    auto daemon = Daemon::start(kTwoPorts);
     ASSERT_TRUE(daemon) << daemon.error().message;
-    auto o = options_for(*daemon);
+    auto o = two_ports(*daemon);
     o.vmm = way.vmm;
     o.ring_addresses = way.rings;
     for (auto& port : o.ports) {
@@ -108,11 +74,11 @@ INSTANTIATE_TEST_SUITE_P(
 struct Net : testing::Test {
     void SetUp() override {
         ASSERT_TRUE(daemon) << daemon.error().message;
-        auto made = Guest::create(options_for(*daemon));
+        auto made = Guest::create(two_ports(*daemon));
         ASSERT_TRUE(made) << made.error().message;
         guest = std::move(*made);
     }
-    Result<Daemon> daemon = Daemon::start(kOneGuest);
+    Result<Daemon> daemon = Daemon::start(kTwoPorts);
     std::unique_ptr<Guest> guest;
     std::mt19937 rng{1};
 };

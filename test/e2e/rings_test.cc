@@ -25,8 +25,9 @@ struct Format {
                (indirect ? bit(wire::VIRTIO_F_INDIRECT_DESC) : 0);
     }
     std::string name() const {
-        return std::string(ring.packed ? "packed" : "split") + (ring.event_idx ? "_event_idx" : "") +
-               (ring.in_order ? "_in_order" : "") + (indirect ? "_indirect" : "");
+        return std::string(ring.packed ? "packed" : "split") +
+               (ring.event_idx ? "_event_idx" : "") + (ring.in_order ? "_in_order" : "") +
+               (indirect ? "_indirect" : "");
     }
 };
 
@@ -37,21 +38,8 @@ std::vector<Format> all_formats() {
     return all;
 }
 
-/// One daemon for all: a new guest resets it.
-class Rings : public testing::Test {
+class Rings : public TwoPorts {
   protected:
-    static void SetUpTestSuite() {
-        auto started = Daemon::start(kTwoPorts);
-        ASSERT_TRUE(started) << started.error().message;
-        daemon.emplace(std::move(*started));
-    }
-    static void TearDownTestSuite() {
-        if (daemon) {
-            const auto stopped = daemon->stop();
-            EXPECT_TRUE(stopped) << stopped.error().message;
-        }
-        daemon.reset();
-    }
     static IommuOptions iommu_with(const Format& format) {
         IommuOptions o;
         o.frontend.socket = daemon->path("iommu.sock");
@@ -60,7 +48,6 @@ class Rings : public testing::Test {
         o.layout.indirect = format.indirect;
         return o;
     }
-    static inline std::optional<Daemon> daemon;
     std::mt19937 rng{1};
 };
 

@@ -2,6 +2,10 @@
 /// One guest with an IOMMU and two ports that are each other's peers.
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <optional>
+
 #include "daemon.hh"
 #include "viommu_guest.hh"
 
@@ -19,6 +23,7 @@ dirty_log = true
   name = "net0"
   socket = "@DIR@/net0.sock"
   endpoint = "0000:00:04.0"
+  mac = "52:54:00:00:00:01"
   peer = "guest:vm0/net1"
   lcore = 2
   [[guest.net]]
@@ -39,6 +44,23 @@ inline guest::GuestOptions two_ports(const Daemon& daemon) {
     return o;
 }
 
+/// One daemon for all tests of a suite: a new guest resets it.
+class TwoPorts : public testing::Test {
+  protected:
+    static void SetUpTestSuite() {
+        auto started = Daemon::start(kTwoPorts);
+        ASSERT_TRUE(started) << started.error().message;
+        daemon.emplace(std::move(*started));
+    }
+    static void TearDownTestSuite() {
+        if (daemon) {
+            const auto stopped = daemon->stop();
+            EXPECT_TRUE(stopped) << stopped.error().message;
+        }
+        daemon.reset();
+    }
+    static inline std::optional<Daemon> daemon;
+};
 
 /// What a VMM is offered at a socket.
 inline Result<uint64_t> offered(const std::string& socket) {
