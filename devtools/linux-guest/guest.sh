@@ -111,6 +111,19 @@ use() {
     receive "$1"
 }
 
+# use_two SIZE: NICs 1 and 2; they send at the same time.
+use_two() {
+    bring_up 1
+    bring_up 2
+    for n in 1 2; do
+        ping_host $n
+        receive $n
+    done
+    send 1 "$1" &
+    send 2 "$1"
+    wait
+}
+
 # How often this guest, or an earlier life of it, has asked; through NIC N.
 times_asked() { timeout 20 nc "10.77.$1.1" 5003; }
 
