@@ -229,8 +229,8 @@ void read_endpoints(const Section& s, Guest& guest, Rules& rules, uint64_t granu
 
 Guest read_guest(const Section& s, Rules& rules) {
     s.check_keys({"name", "socket", "lcore", "page_sizes", "input_range", "domain_range", "bypass",
-                  "legacy_bypass", "dirty_log", "msi", "reserved", "max_domains", "max_mappings", "arena",
-                  "faults_per_second", "endpoint", "net"});
+                  "legacy_bypass", "dirty_log", "msi", "reserved", "max_domains", "max_mappings",
+                  "arena", "faults_per_second", "endpoint", "net"});
     Guest guest;
     guest.name = read_name(s, "\"vm0\"");
     guest.socket = read_socket(s, "\"/run/dpdk-viommu/vm0/iommu.sock\"");

@@ -11,8 +11,8 @@
 
 namespace viommu::app {
 
-/// `range`, a table { first = , last = } of addresses that is `key` of `owner`, where the message of
-/// a problem stands.
+/// `range`, a table { first = , last = } of addresses that is `key` of `owner`, where the message
+/// of a problem stands.
 std::optional<IovaRange> read_address_range(const Section& owner, const Section& range,
                                             std::string_view key, uint64_t granule);
 

@@ -72,7 +72,8 @@ void Rules::check_pair(Port& port, std::map<std::string, Port>& ports) {
 void Rules::resolve_peers(Config& config) {
     std::map<std::string, Port> ports;
     for (Guest& guest : config.guests)
-        for (Net& net : guest.nets) ports.try_emplace(guest.name + "/" + net.name, Port{&guest, &net});
+        for (Net& net : guest.nets)
+            ports.try_emplace(guest.name + "/" + net.name, Port{&guest, &net});
     for (Guest& guest : config.guests)
         for (Net& net : guest.nets) {
             Port port{&guest, &net};

@@ -80,7 +80,8 @@ void describe_arguments(CLI::App& app, Arguments& a) {
                    "--packed")
         ->check(CLI::Range(2u, wire::kMaxQueueSize))
         ->capture_default_str();
-    app.add_flag("--packed", a.packed, "use packed rings; an error where a device does not offer them");
+    app.add_flag("--packed", a.packed,
+                 "use packed rings; an error where a device does not offer them");
     app.add_flag("--event-idx", a.event_idx, "say when to be signalled by index; likewise");
     app.add_flag("--in-order", a.in_order, "let buffers be returned in batches; likewise");
     app.add_flag("--indirect", a.indirect, "put descriptors into indirect tables; likewise");

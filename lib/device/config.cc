@@ -41,7 +41,8 @@ Result<void> check_regions(const Regions& regions) {
 Result<void> check(const Config& c) {
     if (c.page_size_mask == 0 || std::countr_zero(c.page_size_mask) < 12)
         return fail(
-            "page_size_mask {:#x}: the lowest bit is the granule and must be 4 KiB (0x1000) or more",
+            "page_size_mask {:#x}: the lowest bit is the granule and must be 4 KiB (0x1000) or "
+            "more",
             c.page_size_mask);
     const uint64_t granule = c.page_size_mask & -c.page_size_mask;
     if (c.input_range.last < c.input_range.first)

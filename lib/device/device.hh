@@ -43,13 +43,14 @@ struct Config {
     uint64_t max_mappings = 1u << 20;
     uint64_t arena_bytes = uint64_t{64} << 20;
     unsigned max_readers = 64;
-    uint32_t faults_per_second = 1000;           ///< reported per endpoint; more are counted as dropped
+    uint32_t faults_per_second = 1000;  ///< reported per endpoint; more are counted as dropped
 };
 
 /// See viommu_device.hh.
 ///
-/// What a feature bit makes available, but for F_BYPASS, is available whether or not the driver accepted the bit: the
-/// spec asks for no rejection, and Cloud Hypervisor's acked features never lose a bit over a reset.
+/// What a feature bit makes available, but for F_BYPASS, is available whether or not the driver
+/// accepted the bit: the spec asks for no rejection, and Cloud Hypervisor's acked features never
+/// lose a bit over a reset.
 ///
 /// Threads: the writer, except where said otherwise.
 class Device {
@@ -61,7 +62,8 @@ class Device {
     /// Device feature bits offered. Threads: any.
     uint64_t features() const noexcept;
 
-    /// What the driver accepted, the last time it did. May take something from readers, see handle().
+    /// What the driver accepted, the last time it did. May take something from readers, see
+    /// handle().
     void features_acked(uint64_t features) noexcept;
 
     /// Configuration space; bytes past its end read as zero, writes but to `bypass` are ignored.
@@ -122,8 +124,8 @@ class Device {
 
     struct Stats {
         Counter attach, detach, map, unmap, probe;  ///< requests by type, whatever the status
-        Counter attach_bypass;                      ///< attaches with F_BYPASS that were answered OK
-        Counter map_mmio;                           ///< maps with F_MMIO that were answered OK
+        Counter attach_bypass;                      ///< attaches with F_BYPASS, answered OK
+        Counter map_mmio;                           ///< maps with F_MMIO, answered OK
         Counter unreadable;                         ///< returned with used length 0
         std::array<Counter, 9> status;              ///< answers by Status
         std::array<Counter, 3> exhausted;           ///< those of kNoMem, by table::Quota
@@ -159,7 +161,8 @@ class Device {
     xlate::FaultQueue faults_;
     std::size_t probe_size_;
     Properties properties_;  // what PROBE answers, probe_size_ bytes
-    std::unordered_map<EndpointId, Properties> own_properties_;  // and for the endpoints that differ
+    /// And for the endpoints that differ.
+    std::unordered_map<EndpointId, Properties> own_properties_;
     std::optional<bool> bypass_before_;  // the connection; see connected()
     std::unordered_map<EndpointId, Bucket> buckets_;
     Stats stats_;

@@ -71,7 +71,8 @@ struct Poller::Impl {
           rcu(make_rcu()),
           owned(std::make_unique<const List>()),
           list(owned.get()) {
-        if (!watch(wake.get())) throw std::system_error(errno, std::generic_category(), "epoll_ctl");
+        if (!watch(wake.get()))
+            throw std::system_error(errno, std::generic_category(), "epoll_ctl");
     }
 
     // Control side.

@@ -16,7 +16,7 @@ class Handler {
     enum class Stop {
         kDisabled,      ///< SET_VRING_ENABLE(0): pause; a GET_VRING_BASE after it is not reported
         kGetBase,       ///< GET_VRING_BASE: the guest reset the device, or the VM stopped
-        kReconfigured,  ///< a message that changes the memory or this queue; starts again once it can
+        kReconfigured,  ///< a message that changes the memory or this queue; may start again
         kDisconnected,  ///< the frontend is gone; guest memory is still mapped during the call
     };
 

@@ -83,8 +83,8 @@ Result<void> MemoryTable::remove(const wire::vhost_user_mem_region& gone) {
                r.bytes == uint64_t(gone.memory_size);
     });
     if (erased == 0)
-        return fail("there is no memory region at GPA {} with {:#x} bytes", Gpa{gone.guest_phys_addr},
-                    uint64_t(gone.memory_size));
+        return fail("there is no memory region at GPA {} with {:#x} bytes",
+                    Gpa{gone.guest_phys_addr}, uint64_t(gone.memory_size));
     return take(std::move(regions));
 }
 

@@ -128,8 +128,8 @@ bool Session::check_values(const Message& message, const Request& request) {
             if (regions > Message::kMaxFds)
                 return no(fmt::format(
                     "it has {} memory regions, and librte_vhost of {} receives {} file descriptors "
-                    "with a message; give the guest fewer memory zones and memory devices, or use a "
-                    "VMM that adds regions one by one (QEMU does)",
+                    "with a message; give the guest fewer memory zones and memory devices, or use "
+                    "a VMM that adds regions one by one (QEMU does)",
                     regions, rte_version(), Message::kMaxFds));
             break;
         }
@@ -331,8 +331,8 @@ void Session::tell_log() {
     if (!on && !log_) return;
     if (log_ && log_->missed() != 0)
         log(RTE_LOG_WARNING,
-            "{}: {} writes to guest memory lie beyond the VMM's dirty log of {:#x} bytes: it cannot "
-            "migrate those pages",
+            "{}: {} writes to guest memory lie beyond the VMM's dirty log of {:#x} bytes: it "
+            "cannot migrate those pages",
             name_, log_->missed(), log_bytes_);
     if (on != bool(log_)) log(RTE_LOG_INFO, "{}: dirty logging is {}", name_, on ? "on" : "off");
     log_ = on ? std::make_shared<const virtq::DirtyLog>(memory_.map(), log_bits_, log_bytes_)

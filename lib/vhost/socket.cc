@@ -159,8 +159,10 @@ void log_end(const Connection& c) {
     if (!c.fd || peer_gone(c.fd.get())) {
         log(RTE_LOG_INFO, "{}: frontend disconnected", c.path);
     } else if (c.session->refused()) {
-        log(RTE_LOG_NOTICE, "{}: disconnected the frontend, which cannot be told otherwise that its "
-            "request was refused", c.path);
+        log(RTE_LOG_NOTICE,
+            "{}: disconnected the frontend, which cannot be told otherwise that its "
+            "request was refused",
+            c.path);
     } else if (const auto regions = unread_memory_regions(c.fd.get())) {
         log(RTE_LOG_ERR,
             "{}: librte_vhost of {} ended the connection at a memory table of {} regions; it takes "

@@ -36,7 +36,8 @@ class DirtyLog {
         const auto gpa = memory_->gpa_of(at);
         if (!gpa) return;  // not guest memory, so the VMM does not copy it either
         const uint64_t last = (gpa->value + (bytes - 1)) / wire::kVhostLogPageBytes;
-        for (uint64_t page = gpa->value / wire::kVhostLogPageBytes; page <= last; ++page) mark(page);
+        for (uint64_t page = gpa->value / wire::kVhostLogPageBytes; page <= last; ++page)
+            mark(page);
     }
     void wrote(std::span<const std::byte> what) const noexcept {
         if (!what.empty()) wrote(what.data(), what.size());

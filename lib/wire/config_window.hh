@@ -11,8 +11,8 @@
 
 namespace viommu::wire {
 
-/// What a guest that reads `out.size()` bytes at `offset` of its configuration space gets, when that
-/// space is `config`: bytes past its end are zero. Any offset, any size, 0 included.
+/// What a guest that reads `out.size()` bytes at `offset` of its configuration space gets, when
+/// that space is `config`: bytes past its end are zero. Any offset, any size, 0 included.
 template <class Config>
 void read_config_window(const Config& config, uint32_t offset, std::span<std::byte> out) noexcept {
     static_assert(std::is_trivially_copyable_v<Config>);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Fuzz target: a device against DeviceOracle. The input is a shape and then steps: requests (fields
-/// from small sets around what matters: granules, nodes' and ranges' ends, reserved regions),
-/// configuration space, reset, translations, readers' sections, grace periods, faults.
+/// Fuzz target: a device against DeviceOracle. The input is a shape and then steps: requests
+/// (fields from small sets around what matters: granules, nodes' and ranges' ends, reserved
+/// regions), configuration space, reset, translations, readers' sections, grace periods, faults.
 ///
 /// Required: status and all bytes of each answer; nothing changes on an error; translations with
 /// rights; a section delays what takes from it, and sees nothing that never was; every invariant of
@@ -52,9 +52,9 @@ device::Config config_of(Input& in) {
     return c;
 }
 
-/// One endpoint's reader. While it is in a section, `seen` has every state since it entered, of what
-/// it was attached to then: a section never sees a re-ATTACH or DETACH of its endpoint, but does see
-/// what is mapped in the domain that it began with, as long as that exists.
+/// One endpoint's reader. While it is in a section, `seen` has every state since it entered, of
+/// what it was attached to then: a section never sees a re-ATTACH or DETACH of its endpoint, but
+/// does see what is mapped in the domain that it began with, as long as that exists.
 struct Eye {
     xlate::Reader reader;
     bool inside = false;
@@ -228,7 +228,8 @@ class Session {
         const size_t probe_room = oracle_.probe_size() + 4;
         size_t room = in_.one_of<size_t>({probe_room, probe_room, probe_room, 4, 100, 3, 0,
                                           probe_room - 1, probe_room - 24, 5, probe_room});
-        room = std::max(room, !request.empty() && request[0] != std::byte{5} && room > 3 ? 4 : room);
+        room =
+            std::max(room, !request.empty() && request[0] != std::byte{5} && room > 3 ? 4 : room);
         const auto before = table().usage();
         const test::Oracle state = oracle_.table;
         Expected expected = oracle_.handle(request, room);
@@ -256,8 +257,9 @@ class Session {
                 request.empty() ? 0 : int(request[0]), request.size(), outcome.written);
         for (size_t i = 0; i < room; ++i) {
             if (i >= expected.reply.size()) break;
-            require(reply[i] == expected.reply[i], "request {}: byte {} of the answer is {}, not {}",
-                    int(request[0]), i, int(reply[i]), int(expected.reply[i]));
+            require(reply[i] == expected.reply[i],
+                    "request {}: byte {} of the answer is {}, not {}", int(request[0]), i,
+                    int(reply[i]), int(expected.reply[i]));
         }
         if (expected.takes_away) require(table().dirty(), "readers lose something, unannounced");
         const auto after = table().usage();
@@ -282,9 +284,12 @@ class Session {
         const Translation t = eye.reader.translate({iova}, bytes, need);
         eye.reader.leave();
         const auto [to, n] = oracle_.table.translate(e, iova, bytes, need);
-        require(t.bytes() == std::min(n, Translation::kMaxBytes), "{:#x} leads to {} bytes, not {}", iova, t.bytes(), n);
+        require(t.bytes() == std::min(n, Translation::kMaxBytes), "{:#x} leads to {} bytes, not {}",
+                iova, t.bytes(), n);
         require((t ? t.gpa().value : uint64_t(t.fault())) == to, "{:#x} leads elsewhere", iova);
-        if (t) require(allows(t.rights(), need & Access::kReadWrite), "{:#x} allows less than asked", iova);
+        if (t)
+            require(allows(t.rights(), need & Access::kReadWrite), "{:#x} allows less than asked",
+                    iova);
     }
 
     /// In a section that things have changed under: each page leads to where it led at some time

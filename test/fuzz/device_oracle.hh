@@ -61,7 +61,8 @@ struct DeviceOracle {
     /// Those of all endpoints, then its own.
     std::vector<device::ReservedRegion> regions(EndpointId e) const {
         auto all = config.reserved;
-        if (const auto own = config.endpoint_reserved.find(e); own != config.endpoint_reserved.end())
+        if (const auto own = config.endpoint_reserved.find(e);
+            own != config.endpoint_reserved.end())
             all.insert(all.end(), own->second.begin(), own->second.end());
         return all;
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Fuzz target: the device side of a packed ring in hostile memory, against a reading of virtio 1.3,
-/// 2.8 that looks at one descriptor after the other.
+/// Fuzz target: the device side of a packed ring in hostile memory, against a reading of
+/// virtio 1.3, 2.8 that looks at one descriptor after the other.
 ///
-/// Required: as of split rings (split_fuzz.cc). Here the ring itself is what the device writes: of a
-/// used chain the second half of one descriptor, the first of a batch only when it is published.
+/// Required: as of split rings (split_fuzz.cc). Here the ring itself is what the device writes: of
+/// a used chain the second half of one descriptor, the first of a batch only when it is published.
 #include "ring_fuzz.hh"
 
 namespace viommu::fuzz {
@@ -254,7 +254,8 @@ class Session {
         if (from_back) out_of_order_ = true;
         if (taken_.empty()) out_of_order_ = false;
         queue_.push(taken, written);
-        const auto flags = uint16_t((used_.wrap ? kAvail | kUsed : 0) | (written != 0 ? kWrite : 0));
+        const auto flags =
+            uint16_t((used_.wrap ? kAvail | kUsed : 0) | (written != 0 ? kWrite : 0));
         const Word word{desc_at(used_.slot) + 8,
                         uint64_t{written} | uint64_t{taken.id} << 32 | uint64_t{flags} << 48};
         if (pushed_ == 0)

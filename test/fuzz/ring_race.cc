@@ -106,7 +106,8 @@ Seen race(uint64_t features, std::chrono::milliseconds duration, unsigned seed) 
         if (pop == Pop::kBroken)
             queue.start_at_used_or(packed ? (random() % kSize | (random() & 0x8000)) : 0);
         if (packed && pop == Pop::kEmpty) {
-            if (taken.empty() && random() % 64 == 0) queue.start_at(random() % (kSize + 1) | 0x8000);
+            if (taken.empty() && random() % 64 == 0)
+                queue.start_at(random() % (kSize + 1) | 0x8000);
             const uint32_t base = queue.next_base();
             const uint16_t available = (base & 0x8000) != 0 ? 0x80 : 0x8000;
             scribble(guest.space.word(guest.vring.desc + 16 * (base & 0x7fff) + 14),

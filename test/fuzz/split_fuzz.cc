@@ -3,9 +3,9 @@
 /// 2.7 that looks at one descriptor after the other.
 ///
 /// Required: what is taken is what is there (when it does not change meanwhile) and keeps a chain's
-/// promises (when it does); nothing but the used ring and a chain's writable buffers is written, byte
-/// by byte; indices, signals and notifications follow 2.7.7 and 2.7.10; the work for one chain is
-/// bounded; everything taken can be put back or returned.
+/// promises (when it does); nothing but the used ring and a chain's writable buffers is written,
+/// byte by byte; indices, signals and notifications follow 2.7.7 and 2.7.10; the work for one chain
+/// is bounded; everything taken can be put back or returned.
 #include "ring_fuzz.hh"
 
 namespace viommu::fuzz {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Fuzz target: a vhost-user frontend that sends what it likes, with real file descriptors, to the
 /// whole daemon behind a real librte_vhost; and a guest that writes what it likes to its rings
-/// meanwhile. The input is a socket and a sequence of messages; make_seeds.py writes the sequences of
-/// Cloud Hypervisor and QEMU.
+/// meanwhile. The input is a socket and a sequence of messages; make_seeds.py writes the sequences
+/// of Cloud Hypervisor and QEMU.
 ///
 /// Required: no crash; every message that asks for an answer is answered, or the connection closed,
 /// in time; no file descriptor is left but those that librte_vhost is known to lose;
@@ -152,8 +152,8 @@ class Session {
                 fmt::print(stderr, "  reply to {}, {} bytes\n", reply->request,
                            reply->payload.size());
             // (Above the four low bits, librte_vhost sends back what it got.)
-            require((reply->flags & 15) == (kVhostUserVersion | kVhostUserReply), "a reply with flags {:#x}",
-                    reply->flags);
+            require((reply->flags & 15) == (kVhostUserVersion | kVhostUserReply),
+                    "a reply with flags {:#x}", reply->flags);
             --owed_;
             return;
         }
@@ -173,7 +173,9 @@ class Session {
         std::vector<int> fds{};
     };
 
-    uint32_t queue() { return in_.one_of<uint32_t>({0, 1, 0, 1, 0, 1, 2, 127, 128, 255, 256, ~0u}); }
+    uint32_t queue() {
+        return in_.one_of<uint32_t>({0, 1, 0, 1, 0, 1, 2, 127, 128, 255, 256, ~0u});
+    }
     Bytes state(uint32_t index, uint32_t num) {
         return bytes_of(vhost_user_vring_state{.index = index, .num = num});
     }
@@ -228,7 +230,8 @@ class Session {
                 break;
             }
             case VHOST_USER_SET_VRING_BASE:
-                m.payload = state(queue(), in_.one_of<uint32_t>({0, 0, 1, 0xffff, 0x80008000, ~0u}));
+                m.payload =
+                    state(queue(), in_.one_of<uint32_t>({0, 0, 1, 0xffff, 0x80008000, ~0u}));
                 break;
             case VHOST_USER_GET_VRING_BASE: m.payload = state(queue(), 0); break;
             case VHOST_USER_SET_VRING_ENABLE: m.payload = state(queue(), in_.below(3)); break;
@@ -348,8 +351,8 @@ class Session {
         const bool partial = m.claimed && *m.claimed > m.payload.size();
         const bool surplus = m.claimed && *m.claimed < m.payload.size();
         if (trace())
-            fmt::print(stderr, "socket {}: request {} flags {:#x} {} bytes (claims {}) {} fds\n", which_,
-                       m.request, m.flags, m.payload.size(),
+            fmt::print(stderr, "socket {}: request {} flags {:#x} {} bytes (claims {}) {} fds\n",
+                       which_, m.request, m.flags, m.payload.size(),
                        m.claimed.value_or(uint32_t(m.payload.size())), m.fds.size());
         if (library_loses_fds(m)) leaks_ += unsigned(std::min(m.fds.size(), kLibraryFds));
         if (!frontend_->send(m.request, m.payload, m.fds, m.flags, m.claimed)) {
@@ -402,7 +405,7 @@ class Session {
 
     // --- the guest -------------------------------------------------------------------------------
 
-    /// A descriptor chain on a ring where mem_table() and SET_VRING_ADDR put it, mostly a right one.
+    /// A descriptor chain, mostly a right one, where mem_table() and SET_VRING_ADDR put a ring.
     void offer() {
         const unsigned q = in_.below(2);
         const uint64_t desc = q * 0x4000, avail = desc + 0x1000, data = 0x10000;
@@ -436,8 +439,8 @@ class Session {
     unsigned leaks_ = 0;
 };
 
-/// A connection that ended before it was accepted is accepted all the same, and its messages are read.
-/// Sockets accept in order: who is answered, or turned away, came after all those.
+/// A connection that ended before it was accepted is accepted all the same, and its messages are
+/// read. Sockets accept in order: who is answered, or turned away, came after all those.
 void accept_all() {
     for (unsigned i = 0; i < 3; ++i) {
         Frontend last(Server::get().socket(i));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// A reader of the ACPI VIOT (ACPI 6.4, 5.2.33) as an operating system's: by offsets, with no code of
-/// lib/viot's.
+/// A reader of the ACPI VIOT (ACPI 6.4, 5.2.33) as an operating system's: by offsets, with no code
+/// of lib/viot's.
 #pragma once
 
 #include <map>
@@ -10,8 +10,8 @@
 
 namespace viommu::fuzz {
 
-/// The table says that exactly `endpoints` are behind the virtio-pci IOMMU at `iommu`, each with its
-/// own PCI address as its ID, and nothing else.
+/// The table says that exactly `endpoints` are behind the virtio-pci IOMMU at `iommu`, each with
+/// its own PCI address as its ID, and nothing else.
 inline void check_viot(std::span<const std::byte> table, EndpointId iommu,
                        std::span<const EndpointId> endpoints) {
     const auto number = [&](size_t offset, unsigned bytes) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Fuzz target: the command line of `dpdk-viommu`, one argument per line of the input, and the VIOT
-/// that `dpdk-viommu viot` would write, read back by an independent reader. An input that begins with
-/// a zero byte is a list of endpoint IDs instead, to get at tables that are too long to type.
+/// that `dpdk-viommu viot` would write, read back by an independent reader. An input that begins
+/// with a zero byte is a list of endpoint IDs instead, to get at tables that are too long to type.
 #include <set>
 #include <string>
 

@@ -130,8 +130,8 @@ struct Spec : testing::Test {
     std::unique_ptr<Device> device = make();
 };
 
-inline constexpr int ok = int(Status::kOk), inval = int(Status::kInval), range = int(Status::kRange),
-              unsupp = int(Status::kUnsupp),
+inline constexpr int ok = int(Status::kOk), inval = int(Status::kInval),
+                     range = int(Status::kRange), unsupp = int(Status::kUnsupp),
                      noent = int(Status::kNoEnt), nomem = int(Status::kNoMem);
 
 }  // namespace viommu::device::spec

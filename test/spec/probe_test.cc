@@ -68,7 +68,8 @@ struct EndpointRegions : Spec {
         EXPECT_EQ(reply.at(probe_size()), ok);
         std::vector<virtio_iommu_probe_resv_mem> out;
         virtio_iommu_probe_property head;
-        for (std::size_t at = 0; at + sizeof head <= probe_size(); at += head.length + sizeof head) {
+        for (std::size_t at = 0; at + sizeof head <= probe_size();
+             at += head.length + sizeof head) {
             std::memcpy(&head, &reply[at], sizeof head);
             if (head.type == VIRTIO_IOMMU_PROBE_T_NONE) break;
             out.emplace_back();

@@ -100,7 +100,8 @@ TEST(PackedRings, notifications_are_off_from_the_start_and_on_while_armed) {
 TEST(EventIdx, guest_is_signalled_when_a_burst_passes_its_event) {
     Pool pool(63);
     for (const uint64_t packed : {uint64_t{0}, kPacked}) {
-        NetRig rig(pool, {.acked = kAcked | kEvents | packed, .start = uint16_t(packed ? 0x8000 : 0)});
+        NetRig rig(pool,
+                   {.acked = kAcked | kEvents | packed, .start = uint16_t(packed ? 0x8000 : 0)});
         rig.tx->want_interrupt_after(3);
         for (int i = 0; i < 3; ++i) rig.send(frame(60));
         EXPECT_EQ(rig.receive().size(), 3u);

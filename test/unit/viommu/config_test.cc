@@ -286,7 +286,8 @@ TEST(Config, reserved_region_without_effect_is_refused) {
 TEST(Config, reserved_regions_of_an_endpoint_are_its_own) {
     const auto parsed = parse(
         "[[guest]]\nname = \"a\"\nsocket = \"/a\"\n"
-        "endpoint = [ { id = \"00:05.0\", reserved = [ { first = 0x2000000, last = 0x2000fff } ] } ]\n" +
+        "endpoint = [ { id = \"00:05.0\", reserved = [ { first = 0x2000000, last = 0x2000fff } ] } "
+        "]\n" +
         net_with("reserved = [ { first = 0x2000000, last = 0x2001fff },\n"
                  "             { first = 0x3000000, last = 0x3000fff } ]"));
     ASSERT_TRUE(parsed.has_value()) << joined(parsed.error());

@@ -56,7 +56,8 @@ TEST_F(GuestIommuTest, quota_hit_warns_once_with_count_and_keys) {
     for (uint64_t page = 1; page <= 5; page++) map(page);
     const auto warning = iommu_->quota_warning();
     ASSERT_TRUE(warning.has_value());
-    for (const char* part : {"guest vm0", "3 requests", "NOMEM", "raise max_mappings (2), reached 3"})
+    for (const char* part :
+         {"guest vm0", "3 requests", "NOMEM", "raise max_mappings (2), reached 3"})
         EXPECT_NE(warning->find(part), std::string::npos) << *warning;
     for (const char* other : {"max_domains", "arena"})
         EXPECT_EQ(warning->find(other), std::string::npos) << *warning;

@@ -71,10 +71,11 @@ TEST(Counters, every_line_is_a_heading_or_a_name_and_a_number) {
     for (const char* expected :
          {"guest.vm0.requests.attach 2\n", "guest.vm0.requests.map 0\n",
           "guest.vm0.status.nomem 3\n", "guest.vm0.quota.mappings 3\n",
-          "guest.vm0.quota.domains 0\n", "guest.vm0.quota.arena 0\n", "guest.vm0.status.ok 0\n", "guest.vm0.faults.lost 4\n",
-          "guest.vm0.table.endpoints 5\n", "guest.vm0.table.domains 6\n",
-          "guest.vm0.table.mappings 7\n", "guest.vm0.table.nodes_used 8\n",
-          "lcore.1.idle_rounds 11\n", "lcore.1.busy_rounds 12\n", "lcore.1.sleeps 13\n"})
+          "guest.vm0.quota.domains 0\n", "guest.vm0.quota.arena 0\n", "guest.vm0.status.ok 0\n",
+          "guest.vm0.faults.lost 4\n", "guest.vm0.table.endpoints 5\n",
+          "guest.vm0.table.domains 6\n", "guest.vm0.table.mappings 7\n",
+          "guest.vm0.table.nodes_used 8\n", "lcore.1.idle_rounds 11\n", "lcore.1.busy_rounds 12\n",
+          "lcore.1.sleeps 13\n"})
         EXPECT_NE(out.text().find(expected), std::string::npos) << expected << out.text();
 }
 
@@ -84,8 +85,9 @@ TEST(Describe, regions_of_one_endpoint_and_legacy_bypass_are_said) {
         net_with("reserved = [ { first = 0x2000000, last = 0x2000fff } ]"));
     ASSERT_TRUE(config.has_value()) << joined(config.error());
     const std::string text = describe(*config, {});
-    for (const char* line : {"  bypass            when the driver accepts it\n",
-                             "  reserved          [0x2000000, 0x2000fff] reserved for 0000:00:04.0\n"})
+    for (const char* line :
+         {"  bypass            when the driver accepts it\n",
+          "  reserved          [0x2000000, 0x2000fff] reserved for 0000:00:04.0\n"})
         EXPECT_NE(text.find(line), std::string::npos) << line << text;
 }
 

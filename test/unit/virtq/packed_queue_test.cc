@@ -339,7 +339,8 @@ TEST(HostilePacked, guest_changing_everything_while_it_is_read_is_survived) {
         {v.desc, 16 * kSize}, {v.avail, 4}, {v.used, 4}, {kTable + kPage - 24, 64}};
     for (const auto& part : parts)
         for (uint64_t o = 0; o < part.second; o += 2)
-            words.push_back(reinterpret_cast<volatile uint16_t*>(rig.space.host_at(part.first + o)));
+            words.push_back(
+                reinterpret_cast<volatile uint16_t*>(rig.space.host_at(part.first + o)));
 
     std::atomic<bool> stop{false};
     std::thread guest([&] {
@@ -356,7 +357,8 @@ TEST(HostilePacked, guest_changing_everything_while_it_is_read_is_survived) {
 
     // Where nothing is available, make something so: a few descriptors, or a list without an end.
     const auto make_available = [&](unsigned round) {
-        PackedDriver::Place at{rig.queue.next_base() & 0x7fff, (rig.queue.next_base() & 0x8000) != 0};
+        PackedDriver::Place at{rig.queue.next_base() & 0x7fff,
+                               (rig.queue.next_base() & 0x8000) != 0};
         const bool endless = round % 16 == 0;
         for (uint32_t i = 0; i < (endless ? kSize : 4); ++i, at.step(kSize)) {
             const unsigned extra = endless ? 1 : (round >> i) % 8;

@@ -63,7 +63,8 @@ struct Session {
             }
         }
         const uint64_t table = Rig::kTableAt + f.slot * kTableBytes + pick(64);
-        const auto id = in_table ? rig.driver->indirect(table, buffers) : rig.driver->chain(buffers);
+        const auto id =
+            in_table ? rig.driver->indirect(table, buffers) : rig.driver->chain(buffers);
         if (!id) return false;
         slots.pop_back();
         waiting.push_back(*id);

@@ -22,7 +22,8 @@ Req as(const std::vector<std::byte>& in) {
     return r && std::holds_alternative<Req>(*r) ? std::get<Req>(*r) : Req{};
 }
 
-const auto kAttach = bytes({1, 9, 9, 9, 0x78, 0x56, 0x34, 0x12, 8, 0, 1, 0, 1, 0, 0, 0x80, 0, 0, 0, 0});
+const auto kAttach =
+    bytes({1, 9, 9, 9, 0x78, 0x56, 0x34, 0x12, 8, 0, 1, 0, 1, 0, 0, 0x80, 0, 0, 0, 0});
 const auto kDetach = bytes({2, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8});
 const auto kMap = bytes({3, 0, 0, 0, 1, 0, 0, 0,                    // head, domain
                          0, 0x10, 0, 0, 0, 0, 0, 0,                 // virt_start
