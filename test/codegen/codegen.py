@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Look at the instructions that a reader executes: codegen.py TRACE_PROGRAM
 
-Runs the program (trace.cc), which single-steps itself, and finds each instruction in objdump's
-listing. On the hot path there must be no locked instruction, no exchange with memory, no call, no
-jump out of the function, and no chain of more than four loads of which each needs the one before.
+Runs the program (trace.cc), which single-steps itself and tells the registers at each step, and
+finds each instruction in objdump's listing. On the hot path there must be no locked instruction, no
+exchange with memory, no call, no jump out of the function, and no chain of more than four loads of
+which each needs the one before.
 The functions named bad_* must be refused, good_* must not: the check checks itself in every run.
 """
 import re
@@ -15,13 +16,16 @@ import sys
 # from the Reader itself, which is in the first-level cache.
 WANTED = {
     "translate_hit": ("hot_translate", 0, 4),
-    "translate_walk": ("hot_translate", 0, 5),        # the Reader's, and an entry of each of four levels
+    "translate_walk": ("hot_translate", 0, 5),  # the Reader's, and an entry of each of four levels
     "translate_walk_again": ("hot_translate", 0, 5),
-    "enter": ("hot_enter", 1, 4),                     # Q1, the full fence
+    "burst_hit": ("hot_burst", 0, 4),
+    "burst_walk": ("hot_burst", 0, 5),
+    "enter": ("hot_enter", 1, 4),  # Q1, the full fence
     "leave": ("hot_leave", 0, 4),
 }
-# A compiler may keep it in a function of its own; its callees are calls.
-SUBJECT = re.compile(r"viommu::xlate::Reader::translate\(")
+# A compiler may keep these in functions of their own, of which a burst may call the other. Whatever
+# they call besides are calls.
+SUBJECT = re.compile(r"viommu::xlate::Reader::translate(_burst)?\(")
 BAD = {
     "bad_lock": "locked",
     "bad_xchg": "exchange with memory",
@@ -30,9 +34,10 @@ BAD = {
     "bad_chain": "dependent loads",
 }
 
+REGISTERS = "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15".split()
 WIDTHS = {}
-for name, low in (("ax", "al"), ("bx", "bl"), ("cx", "cl"), ("dx", "dl"), ("si", "sil"), ("di", "dil"),
-                  ("bp", "bpl"), ("sp", "spl")):
+for name, low in (("ax", "al"), ("bx", "bl"), ("cx", "cl"), ("dx", "dl"), ("si", "sil"),
+                  ("di", "dil"), ("bp", "bpl"), ("sp", "spl")):
     for alias in ("r" + name, "e" + name, name, low):
         WIDTHS[alias] = "r" + name
 for high in "abcd":
@@ -44,7 +49,8 @@ WORD = re.compile(r"\b[a-z][a-z0-9]*\b")
 # Their first operand is not written.
 ONLY_READ = {"cmp", "test", "push", "jmp", "bt", "ucomisd", "comisd", "nop", "ptest"}
 # Their first operand is written without being read.
-ONLY_WRITTEN = re.compile(r"(mov|lea|pop|set|vmov|pmov|lddqu|bsr|bsf|lzcnt|tzcnt|andn|bextr|sar[x]|sh[lr]x)")
+ONLY_WRITTEN = re.compile(r"(mov|lea|pop|set|vmov|pmov|lddqu|bsr|bsf|lzcnt|tzcnt|andn|bextr|sarx|"
+                          r"sh[lr]x)")
 
 
 def registers(text):
@@ -77,7 +83,8 @@ def traces(program):
         if line.startswith("trace "):
             steps = found[line.split()[1]] = []
         else:
-            steps.append(int(line, 16))
+            place, *values = (int(word, 16) for word in line.split())
+            steps.append((place, dict(zip(REGISTERS, values))))
     return found
 
 
@@ -88,58 +95,84 @@ def operands(text):
     return name, [o.strip() for o in rest.split(",")] if rest.strip() else []
 
 
+def memory(operand, values):
+    """(first, last) byte that a memory operand is about; None when it is none."""
+    place = re.search(r"\[(.*)\]", operand)
+    if place is None:
+        return None
+    address = 0
+    for sign, term in re.findall(r"([+-]?)([^+-]+)", place[1]):
+        register, _, scale = term.partition("*")
+        value = values[register] * int(scale or 1) if register in values else \
+            0 if register in ("rip", "riz") else int(term, 0)
+        address += -value if sign == "-" else value
+    widths = (("XMM", 16), ("YMM", 32), ("QWORD", 8), ("DWORD", 4), ("WORD", 2), ("BYTE", 1))
+    width = next((bytes for name, bytes in widths if name in operand), 8)
+    return address % 2**64, width
+
+
 def longest_chain(steps):
-    """Loads on the longest chain in which each one's address or value comes from the one before.
-    Memory that was stored to under the same expression (a spill) carries what was stored."""
-    depth, spilled, longest = {}, {}, 0
-    for text in steps:
+    """Loads on the longest chain in which each one's address comes from the one before. A load of
+    what was stored in the same trace (a spill, a local array) passes on what that depended on."""
+    depth, stored, longest = {}, {}, 0
+
+    def loaded(operand, values):
+        """Depth of what a memory operand holds."""
+        address, width = memory(operand, values)
+        place = re.search(r"\[.*\]", operand)[0]
+        need = max((depth.get(r, 0) for r in registers(place)), default=0)
+        recent = [stored[b] for b in range(address, address + width) if b in stored]
+        return max(recent) if len(recent) == width else 1 + max([need] + recent)
+
+    def store(operand, values, value):
+        address, width = memory(operand, values)
+        for b in range(address, address + width):
+            stored[b] = value
+
+    for text, values in steps:
         name, ops = operands(text)
-        if name.startswith(("j", "nop", "ret", "endbr", "prefetch", "leave", "call")) or not ops:
-            if ops and "[" in text and not name.startswith(("nop", "prefetch")):
-                longest = max(longest, 1 + max((depth.get(r, 0) for r in registers(text)), default=0))
+        if name.startswith(("nop", "prefetch", "endbr", "j", "ret", "call", "leave")) or not ops:
+            continue
+        if name == "push":
+            store("QWORD PTR [rsp-8]", values, depth.get(WIDTHS.get(ops[0]), 0))
+            continue
+        if name == "pop":
+            depth[WIDTHS[ops[0]]] = loaded("QWORD PTR [rsp]", values)
             continue
         if name in ("xor", "sub", "pxor", "xorps") and len(ops) == 2 and ops[0] == ops[1]:
-            depth[next(iter(registers(ops[0])))] = 0
+            depth.update((r, 0) for r in registers(ops[0]))
             continue
         value = 0
         for n, op in enumerate(ops):
-            place = re.search(r"\[.*\]", op)
-            written_only = n == 0 and bool(ONLY_WRITTEN.match(name))
-            if place is None:
-                if not written_only:
-                    value = max([value] + [depth.get(r, 0) for r in registers(op)])
+            if n == 0 and ONLY_WRITTEN.match(name):
                 continue
-            address = max((depth.get(r, 0) for r in registers(place[0])), default=0)
-            if name == "lea":
-                value = max(value, address)
-            elif not written_only:  # a load
-                value = max(value, 1 + max(address, spilled.get(place[0], 0)))
+            if name != "lea" and memory(op, values):
+                value = max(value, loaded(op, values))
+            else:
+                value = max([value] + [depth.get(r, 0) for r in registers(op)])
         longest = max(longest, value)
         if name in ONLY_READ:
             continue
-        place = re.search(r"\[.*\]", ops[0])
-        if place is not None:
-            spilled[place[0]] = value
-            continue
-        for r in registers(ops[0]):
-            depth[r] = value
-            spilled = {p: d for p, d in spilled.items() if r not in registers(p)}
+        if memory(ops[0], values):
+            store(ops[0], values, value)
+        else:
+            depth.update((r, value) for r in registers(ops[0]))
     return longest
 
 
 def problems(code, steps, function, locked_allowed, chain_allowed):
     """What is wrong with a trace, and a summary. The harness's own steps around it are left out."""
-    first = next((i for i, s in enumerate(steps) if code.get(s, (None,))[0] == function), None)
+    first = next((i for i, s in enumerate(steps) if code.get(s[0], (None,))[0] == function), None)
     if first is None:
         return [f"{function} was never reached"], ""
     wrong, texts, locked = [], [], 0
     returns = 0
-    for step, following in zip(steps[first:], steps[first + 1:] + [0]):
+    for (step, values), (following, _) in zip(steps[first:], steps[first + 1:] + [(0, None)]):
         where, text = code.get(step, ("?", "?"))
         if where != function and not SUBJECT.match(where):
-            wrong.append(f"leaves for {where} after '{texts[-1]}'")
+            wrong.append(f"leaves for {where} after '{texts[-1][0]}'")
             break
-        texts.append(text)
+        texts.append((text, values))
         name, ops = operands(text)
         if text.startswith("lock") or name in ("mfence", "cpuid", "syscall"):
             locked += 1
@@ -149,7 +182,7 @@ def problems(code, steps, function, locked_allowed, chain_allowed):
             wrong.append(f"exchange with memory: '{text}'")
         if name == "call":
             callee = code.get(following, ("?",))[0]
-            if where != function or not SUBJECT.match(callee):
+            if not SUBJECT.match(callee) or "::translate(" in where:
                 wrong.append(f"call: '{text}' of {callee}")
                 break
             returns += 1
@@ -174,7 +207,7 @@ def main():
         print(f"{name}: {summary}{': ' if wrong else ''}{'; '.join(wrong)}")
         if wrong:
             failed = True
-            for step in traced[name]:
+            for step, _ in traced[name]:
                 if step in code and code[step][0] == function:
                     print(f"    {step:x} {code[step][1]}")
     for name, reason in BAD.items():

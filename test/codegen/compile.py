@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Compile one file as a release, with any compiler, with the include paths of another of its folder.
+"""Compile one file as a release, with any compiler, with the include paths of another.
 
   compile.py BUILD COMPILER SOURCE LIKE OUTPUT DEPFILE
 
-BUILD/compile_commands.json says how LIKE, a file name, is compiled there; warnings, optimization and
-sanitizers of that build are left out.
+BUILD/compile_commands.json says how LIKE, a file name, is compiled there; warnings, optimization
+and sanitizers of that build are left out.
 """
 import json
 import shlex
@@ -24,5 +24,5 @@ for i, word in enumerate(words):
         args.append(word)
         if word in ("-include", "-isystem", "-I"):
             args.append(words[i + 1])
-sys.exit(subprocess.call([compiler, *args, "-O3", "-fPIE", "-Wno-unknown-warning-option", "-MD", "-MF",
-                          depfile, "-MT", output, "-c", source, "-o", output], cwd=build))
+args += ["-O3", "-fPIE", "-MD", "-MF", depfile, "-MT", output, "-c", source, "-o", output]
+sys.exit(subprocess.call([compiler, *args], cwd=build))

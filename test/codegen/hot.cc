@@ -10,6 +10,11 @@ using viommu::xlate::Translation;
 void hot_translate(Reader& reader, const uint64_t* iova, Translation* out) {
     *out = reader.translate({*iova}, 64, Access::kRead);
 }
+void hot_burst(Reader& reader, const uint64_t* iovas, Translation* out) {
+    viommu::xlate::Lookup in[kHotBurst];
+    for (unsigned i = 0; i < kHotBurst; ++i) in[i] = {{iovas[i]}, 64};
+    reader.translate_burst(in, {out, kHotBurst}, Access::kRead);
+}
 void hot_enter(Reader& reader, const uint64_t*, Translation*) { reader.enter(); }
 void hot_leave(Reader& reader, const uint64_t*, Translation*) { reader.leave(); }
 
@@ -46,24 +51,27 @@ asm(R"(
     function empty_callee
     end empty_callee
 
+    # rsi leads to a word that leads to itself.
     function bad_chain
     mov (%rsi), %rax
-    mov %rsp, -8(%rsp)
-    mov -8(%rsp), %rax
-    mov -8(%rax), %rcx
-    lea (%rcx,%rcx), %rax
-    sub %rcx, %rax
-    mov -8(%rax), %rcx
-    mov -8(%rcx), %rax
-    cmp %rax, -8(%rax)
+    mov (%rax), %rcx
+    push %rcx
+    pop %rdx
+    lea (%rdx,%rdx), %rax
+    sub %rdx, %rax
+    mov (%rax), %rcx
+    mov (%rcx), %rax
+    cmp %rax, (%rax)
     end bad_chain
 
     function good_chain
-    mov %rsp, -8(%rsp)
-    mov -8(%rsp), %rax
-    mov -8(%rax), %rcx
-    mov -8(%rcx), %rax
-    mov -8(%rax), %rcx
+    mov (%rsi), %rax
+    mov (%rax), %rcx
+    push %rcx
+    mov (%rsp), %rax
+    pop %rcx
+    mov (%rax), %rcx
+    mov (%rcx), %rax
     mov (%rsi), %rax
     mov %rax, (%rdx)
     end good_chain

@@ -10,6 +10,9 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
+#include <map>
+#include <vector>
 
 #include "hot.hh"
 
@@ -19,16 +22,23 @@ namespace {
 
 using namespace viommu;
 
-constexpr unsigned kMaxSteps = 4096;
-greg_t steps[kMaxSteps];
+constexpr unsigned kMaxSteps = 1 << 14;
+/// In the order of codegen.py's REGISTERS.
+constexpr int kRegisters[] = {REG_RIP, REG_RAX, REG_RBX, REG_RCX, REG_RDX, REG_RSI,
+                              REG_RDI, REG_RBP, REG_RSP, REG_R8,  REG_R9,  REG_R10,
+                              REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+struct Step {
+    greg_t registers[std::size(kRegisters)];
+};
+Step steps[kMaxSteps];
 volatile unsigned step_count = 0;
 
 void on_step(int, siginfo_t*, void* context) {
     const auto* registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
-    if (step_count < kMaxSteps) {
-        steps[step_count] = registers[REG_RIP];
-        step_count = step_count + 1;
-    }
+    if (step_count == kMaxSteps) return;
+    for (unsigned i = 0; i < std::size(kRegisters); ++i)
+        steps[step_count].registers[i] = registers[kRegisters[i]];
+    step_count = step_count + 1;
 }
 
 /// Call `f` with the trap flag set. The stack is moved off the caller's red zone first.
@@ -54,18 +64,25 @@ __attribute__((noinline)) void single_step(HotFunction* f, xlate::Reader* reader
           "xmm14", "xmm15");
 }
 
-void trace(const char* name, HotFunction* f, xlate::Reader& reader, uint64_t iova,
-           uint64_t expected_gpa) {
-    auto out = xlate::Translation::faulted(xlate::FaultReason::kUnknown);
-    single_step(f, &reader, &iova, &out);
-    if (expected_gpa != 0 && (!out || out.gpa().value != expected_gpa)) {
-        std::fprintf(stderr, "%s: %#lx was not translated to %#lx\n", name, iova, expected_gpa);
+/// Translate all of `iovas` (of which a single translation takes the first).
+void trace(const char* name, HotFunction* f, xlate::Reader& reader, std::vector<uint64_t> iovas,
+           const std::map<uint64_t, uint64_t>& gpas = {}) {
+    std::vector<xlate::Translation> out(std::max<size_t>(iovas.size(), 1),
+                                        xlate::Translation::faulted(xlate::FaultReason::kUnknown));
+    single_step(f, &reader, iovas.data(), out.data());
+    for (size_t i = 0; i < iovas.size() && !gpas.empty(); ++i) {
+        if (out[i] && out[i].gpa().value == gpas.at(iovas[i])) continue;
+        std::fprintf(stderr, "%s: %#lx was not translated\n", name, iovas[i]);
         std::exit(1);
     }
     std::printf("trace %s\n", name);
     const auto start = reinterpret_cast<greg_t>(&__executable_start);
-    // From the second trap on: the first is at the call itself; the last are after the return.
-    for (unsigned i = 0; i < step_count; ++i) std::printf("%llx\n", steps[i] - start);
+    for (unsigned i = 0; i < step_count; ++i) {
+        std::printf("%llx", steps[i].registers[0] - start);
+        for (unsigned r = 1; r < std::size(kRegisters); ++r)
+            std::printf(" %llx", steps[i].registers[r]);
+        std::printf("\n");
+    }
 }
 
 }  // namespace
@@ -77,32 +94,42 @@ int main() {
     sigaction(SIGTRAP, &action, nullptr);
 
     constexpr EndpointId kEndpoint = 8;
-    // Far apart, so that each way to a page is its own down to the root; and its neighbour.
-    constexpr uint64_t kIova = uint64_t{0x123456789} << 12,
-                       kElsewhere = uint64_t{0x3edcba987} << 12;
     auto table = std::move(*table::Table::create({}));
     if (!table->add_endpoint(kEndpoint) || table->attach(kEndpoint, 1, false) != Status::kOk)
         return 1;
-    uint64_t gpa = 0x10000;
-    for (const uint64_t iova : {kIova, kIova + 4096, kElsewhere}) {
-        // Not contiguous: one leaf per mapping.
-        if (table->map(1, {{iova}, {iova + 4095}}, {gpa}, Access::kReadWrite) != Status::kOk)
-            return 1;
-        gpa += 0x10000;
-    }
+    std::map<uint64_t, uint64_t> gpas;
+    // Each way to a page its own, down to the root; and pages of one lowest node. Not contiguous: a
+    // leaf for each mapping.
+    std::vector<uint64_t> apart, beside;
+    for (uint64_t i = 0; i < kHotBurst + 1; ++i)
+        apart.push_back((i << 39 | i << 30 | i << 21 | i << 12) + (uint64_t{3} << 12));
+    for (uint64_t i = 0; i < kHotBurst; ++i) beside.push_back((uint64_t{200} << 39) + (i << 12));
+    for (const auto* group : {&apart, &beside})
+        for (const uint64_t iova : *group) {
+            const uint64_t gpa = (gpas.size() + 1) << 20;
+            if (table->map(1, {{iova}, {iova + 4095}}, {gpa}, Access::kReadWrite) != Status::kOk)
+                return 1;
+            gpas[iova] = gpa;
+        }
+    const std::vector<uint64_t> some(apart.begin(), apart.begin() + kHotBurst);
     xlate::FaultQueue faults;
     auto reader = std::move(*xlate::Reader::create(*table, faults, kEndpoint));
 
-    trace("enter", hot_enter, reader, 0, 0);
-    trace("translate_walk", hot_translate, reader, kElsewhere + 8, 0x30008);
-    trace("translate_walk_again", hot_translate, reader, kIova + 16, 0x10010);
-    trace("translate_hit", hot_translate, reader, kIova + 4096 + 24, 0x20018);
-    trace("leave", hot_leave, reader, 0, 0);
-    trace("bad_lock", bad_lock, reader, 0, 0);
-    trace("bad_xchg", bad_xchg, reader, 0, 0);
-    trace("bad_call", bad_call, reader, 0, 0);
-    trace("bad_tail_call", bad_tail_call, reader, 0, 0);
-    trace("bad_chain", bad_chain, reader, 0, 0);
-    trace("good_chain", good_chain, reader, 0, 0);
+    trace("enter", hot_enter, reader, {});
+    trace("translate_walk", hot_translate, reader, {apart.back()}, gpas);
+    trace("translate_walk_again", hot_translate, reader, {beside[0]}, gpas);
+    trace("translate_hit", hot_translate, reader, {beside[1]}, gpas);
+    trace("burst_hit", hot_burst, reader, beside, gpas);
+    trace("burst_walk", hot_burst, reader, some, gpas);
+    trace("leave", hot_leave, reader, {});
+    // A word that leads to itself, for chains of any length.
+    static uint64_t self = reinterpret_cast<uint64_t>(&self);
+    const std::vector<uint64_t> cycle = {self};
+    trace("bad_lock", bad_lock, reader, cycle);
+    trace("bad_xchg", bad_xchg, reader, cycle);
+    trace("bad_call", bad_call, reader, cycle);
+    trace("bad_tail_call", bad_tail_call, reader, cycle);
+    trace("bad_chain", bad_chain, reader, cycle);
+    trace("good_chain", good_chain, reader, cycle);
     return 0;
 }
