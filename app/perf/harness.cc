@@ -31,8 +31,8 @@ std::vector<Measured> measure(const std::vector<Subject>& subjects, const Pace& 
 }
 
 const Measured& find(const std::vector<Measured>& all, const std::string& name) {
-    const auto found = std::find_if(all.begin(), all.end(),
-                                    [&](const Measured& m) { return m.name == name; });
+    const auto found =
+        std::find_if(all.begin(), all.end(), [&](const Measured& m) { return m.name == name; });
     if (found == all.end()) std::abort();  // our own mistake
     return *found;
 }

@@ -30,7 +30,8 @@ struct Subject {
 struct Measured {
     std::string name;
     Summary value;
-    std::optional<Summary> cpu;
+    std::optional<Summary> cpu{};
+    std::optional<Tail> tail{};
 };
 
 /// How long to measure.

@@ -92,16 +92,15 @@ std::string as_text(const Machine& m) {
     line("CPU", fmt::format("{}, {} cores{}{}, TSC {:.0f} MHz, governor {}", m.cpu, m.cpus.size(),
                             m.hypervisor.empty() ? "" : " ", m.hypervisor, m.tsc_mhz,
                             m.governor.empty() ? "unknown" : m.governor));
-    line("load", fmt::format("{:.2f}{}", m.load,
-                             m.busy() ? "   WARNING: the machine is busy; figures are too high"
-                                      : ""));
+    line("load",
+         fmt::format("{:.2f}{}", m.load,
+                     m.busy() ? "   WARNING: the machine is busy; figures are too high" : ""));
     line("kernel", m.kernel);
     line("compiler", m.compiler);
     line("commit", m.commit);
-    line("hugepages", m.hugepages_total == 0
-                          ? "none"
-                          : fmt::format("{} of {} free, 2 MiB each", m.hugepages_free,
-                                        m.hugepages_total));
+    line("hugepages", m.hugepages_total == 0 ? "none"
+                                             : fmt::format("{} of {} free, 2 MiB each",
+                                                           m.hugepages_free, m.hugepages_total));
     line("date", m.date);
     return out;
 }

@@ -90,6 +90,7 @@ int main(int argc, char** argv) {
     };
     constexpr Command kCommands[] = {
         {"translate", "find where an address lies", run_translate},
+        {"table", "map, unmap, attach; wait for readers; memory", run_table},
     };
     for (const auto& c : kCommands) app.add_subcommand(c.name, c.help);
     CLI11_PARSE(app, argc, argv);

@@ -1,40 +1,30 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include <sched.h>
-
 #include <array>
 #include <vector>
 
+#include "bench_table.hh"
 #include "translators.hh"
-#include "viommu_xlate.hh"
 
 namespace viommu::perf {
 namespace {
 
-constexpr EndpointId kEndpoint = 8;
-constexpr DomainId kDomain = 1;
 /// Where the live writer maps: in the same domain, in nodes that nobody asks about.
 constexpr uint64_t kWriterFirst = uint64_t{1} << 46;
 
 class Ours final : public Translator {
   public:
-    Ours(std::unique_ptr<table::Table> table, Way way) : table_(std::move(table)), way_(way) {}
+    Ours(BenchTable table, Way way) : table_(std::move(table)), way_(way) {}
 
     std::unique_ptr<Lane> lane() override;
     void map_unmap(uint64_t i) override {
-        const auto range =
-            *IovaRange::from_length({kWriterFirst + i % 511 * kPage}, kPage);
-        table_->map(kDomain, range, {kPage}, Access::kReadWrite);
-        table_->unmap(kDomain, range);
-        const auto token = table_->start_grace();
-        for (unsigned tries = 0; !table_->grace_over(token);)
-            if (++tries > 1000) sched_yield();  // the reader may be waiting for this CPU
+        const uint64_t iova = kWriterFirst + i % 511 * kPage;
+        table_.map(iova, kPage, kPage);
+        table_.unmap(iova, kPage);
+        table_.wait_for_readers();
     }
 
-    table::Table& table() { return *table_; }
-
   private:
-    std::unique_ptr<table::Table> table_;
-    xlate::FaultQueue faults_;
+    BenchTable table_;
     Way way_;
 };
 
@@ -47,11 +37,11 @@ class SingleLane final : public Lane {
         for (size_t at = 0; at < questions.size(); at += kBurst) {
             reader_.enter();
             for (size_t i = 0; i < kBurst; ++i)
-                sum += reader_
-                           .translate({Workload::iova(questions[at + i])}, kAccessBytes,
-                                      Access::kRead)
-                           .gpa()
-                           .value;
+                sum +=
+                    reader_
+                        .translate({Workload::iova(questions[at + i])}, kAccessBytes, Access::kRead)
+                        .gpa()
+                        .value;
             reader_.leave();
         }
         return sum;
@@ -81,8 +71,8 @@ class BurstLane final : public Lane {
   private:
     xlate::Reader reader_;
     std::array<xlate::Lookup, kBurst> in_{};
-    std::vector<xlate::Translation> out_{
-        kBurst, xlate::Translation::faulted(xlate::FaultReason::kUnknown)};
+    std::vector<xlate::Translation> out_{kBurst,
+                                         xlate::Translation::faulted(xlate::FaultReason::kUnknown)};
 };
 
 /// The tree as a table walker in hardware would go through it, whatever was found before.
@@ -127,11 +117,12 @@ class WalkLane final : public Lane {
 };
 
 std::unique_ptr<Lane> Ours::lane() {
-    auto reader = xlate::Reader::create(*table_, faults_, kEndpoint);
+    auto reader = table_.reader();
     if (!reader) return nullptr;
+    table::Table& table = table_.table();
     if (way_ == Way::kWalk)
-        return std::make_unique<WalkLane>(std::move(*reader), table_->arena().view(),
-                                          table_->endpoint(kEndpoint));
+        return std::make_unique<WalkLane>(std::move(*reader), table.arena().view(),
+                                          table.endpoint(BenchTable::kEndpoint));
     if (way_ == Way::kBurst) return std::make_unique<BurstLane>(std::move(*reader));
     return std::make_unique<SingleLane>(std::move(*reader));
 }
@@ -139,26 +130,11 @@ std::unique_ptr<Lane> Ours::lane() {
 }  // namespace
 
 Result<std::unique_ptr<Translator>> make_ours(const Workload& workload, Way way) {
-    table::Geometry geometry;
-    geometry.max_mappings = workload.mapped.size() + 1024;
-    // A leaf each, at worst a path of nodes each for the first few, and the live writer's.
-    geometry.arena_bytes = workload.mapped.size() * 10 + (uint64_t{4} << 20);
-    auto table = table::Table::create(geometry);
+    auto table = BenchTable::with_room_for(workload.mapped.size());
     if (!table) return tl::unexpected(table.error());
-    if (auto ok = (*table)->add_endpoint(kEndpoint); !ok) return tl::unexpected(ok.error());
-    Status status = (*table)->attach(kEndpoint, kDomain, false);
-    for (const Mapped& m : workload.mapped) {
-        if (status != Status::kOk) break;
-        status = (*table)->map(kDomain, *IovaRange::from_length({m.iova}, m.bytes), {m.gpa},
-                               Access::kReadWrite);
-    }
+    for (const Mapped& m : workload.mapped) table->map(m.iova, m.bytes, m.gpa);
     // A neighbour of what the live writer maps, so that its node stays.
-    if (status == Status::kOk)
-        status = (*table)->map(kDomain,
-                               *IovaRange::from_length({kWriterFirst + 511 * kPage}, kPage), {0},
-                               Access::kRead);
-    if (status != Status::kOk)
-        return fail("the table answers {} to a MAP of the workload", to_string(status));
+    table->map(kWriterFirst + 511 * kPage, kPage, 0);
     return std::make_unique<Ours>(std::move(*table), way);
 }
 

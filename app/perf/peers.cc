@@ -72,8 +72,8 @@ class List final : public Translator {
     explicit List(const Workload& workload) {
         TAILQ_INIT(&list_);
         for (const Mapped& m : workload.mapped) {
-            pool_.push_back({.iova = m.iova, .address = m.gpa, .bytes = m.bytes, .perm = kRead,
-                             .next = {}});
+            pool_.push_back(
+                {.iova = m.iova, .address = m.gpa, .bytes = m.bytes, .perm = kRead, .next = {}});
             TAILQ_INSERT_TAIL(&list_, &pool_.back(), next);
         }
         pool_.push_back({});

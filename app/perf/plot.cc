@@ -130,7 +130,8 @@ class Panel {
           y_(y_scale(chart, top + kPlotTop)) {}
 
     std::string draw() {
-        out_ += text(left_ + 8, top_ + 24, chart_.title, {15, "start", kInk, "font-weight=\"600\""});
+        out_ +=
+            text(left_ + 8, top_ + 24, chart_.title, {15, "start", kInk, "font-weight=\"600\""});
         out_ += text(left_ + 8, top_ + 46, chart_.y_label, {12, "start", kSoft});
         for (const double v : ticks(y_)) {
             out_ += line(x0_, y_.at(v), x1_, y_.at(v), kGrid, 1);

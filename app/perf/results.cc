@@ -11,11 +11,18 @@
 namespace viommu::perf {
 namespace {
 
-double median_for_ratio(const Measured& m, bool cpu) { return cpu ? m.cpu->median : m.value.median; }
+double median_for_ratio(const Measured& m, bool cpu) {
+    return cpu ? m.cpu->median : m.value.median;
+}
 
 nlohmann::ordered_json summary_json(const Summary& s) {
     return {{"n", s.n},     {"median", s.median}, {"p10", s.p10},
             {"p90", s.p90}, {"min", s.min},       {"max", s.max}};
+}
+
+std::string against(const Row& row) {
+    const std::string ratio = ratio_text(row.ratio);
+    return ratio + (ratio == "the same" ? " as " : " than ") + row.baseline;
 }
 
 /// Cells below one another, numbers to the right.
@@ -47,7 +54,7 @@ std::string number_text(double value) {
 }
 
 std::string ratio_text(double ratio) {
-    if (ratio > 0.995 && ratio < 1.005) return "1.00x";
+    if (ratio > 0.995 && ratio < 1.005) return "the same";
     return ratio < 1 ? number_text(1 / ratio) + "x faster" : number_text(ratio) + "x slower";
 }
 
@@ -77,25 +84,37 @@ const Row& Table::row(const std::string& subject,
 std::string as_text(const Table& table) {
     const bool cpu = std::any_of(table.rows.begin(), table.rows.end(),
                                  [](const Row& r) { return r.measured.cpu.has_value(); });
+    const bool tail = std::any_of(table.rows.begin(), table.rows.end(),
+                                  [](const Row& r) { return r.measured.tail.has_value(); });
+    // In the heading when it is the same for all.
     std::string baseline;
-    for (const Row& row : table.rows)
-        if (!row.baseline.empty()) baseline = row.baseline;
+    bool baselines_differ = false;
+    for (const Row& row : table.rows) {
+        if (row.baseline.empty()) continue;
+        baselines_differ |= !baseline.empty() && baseline != row.baseline;
+        baseline = row.baseline;
+    }
 
     std::vector<std::vector<std::string>> lines(1);
     lines[0] = table.columns;
     lines[0].insert(lines[0].end(), {"what", "n", "median", "p10 .. p90"});
     if (cpu) lines[0].push_back("CPU time");
-    if (!baseline.empty()) lines[0].push_back("than " + baseline);
+    if (tail) lines[0].insert(lines[0].end(), {"p99", "p99.9", "max"});
+    if (!baseline.empty())
+        lines[0].push_back(baselines_differ ? "than the baseline" : "than " + baseline);
     for (const Row& row : table.rows) {
         std::vector<std::string> line = row.parameters;
         const Summary& s = row.measured.value;
-        line.insert(line.end(),
-                    {row.subject, std::to_string(s.n), number_text(s.median),
-                     fmt::format("{} .. {}", number_text(s.p10), number_text(s.p90))});
+        line.insert(line.end(), {row.subject, std::to_string(s.n), number_text(s.median),
+                                 fmt::format("{} .. {}", number_text(s.p10), number_text(s.p90))});
         if (cpu) line.push_back(row.measured.cpu ? number_text(row.measured.cpu->median) : "");
+        if (tail)
+            for (const double Tail::*value : {&Tail::p99, &Tail::p999, &Tail::max})
+                line.push_back(row.measured.tail ? number_text(*row.measured.tail.*value) : "");
         if (!baseline.empty())
-            line.push_back(row.baseline.empty()         ? ""
+            line.push_back(row.baseline.empty()          ? ""
                            : row.baseline == row.subject ? "(baseline)"
+                           : baselines_differ            ? against(row)
                                                          : ratio_text(row.ratio));
         lines.push_back(std::move(line));
     }
@@ -124,6 +143,8 @@ nlohmann::ordered_json as_json(const Results& results) {
             nlohmann::ordered_json r{{"subject", row.subject}, {"parameters", parameters}};
             r["value"] = summary_json(row.measured.value);
             if (row.measured.cpu) r["cpu"] = summary_json(*row.measured.cpu);
+            if (const auto& t = row.measured.tail)
+                r["tail"] = {{"p99", t->p99}, {"p99.9", t->p999}, {"max", t->max}};
             if (!row.baseline.empty()) r["baseline"] = row.baseline, r["ratio"] = row.ratio;
             rows.push_back(std::move(r));
         }

@@ -62,7 +62,7 @@ void report(Results& results, Table table);
 
 /// Three significant digits, as people write them: 0.812, 2.81, 44.0, 1234.
 std::string number_text(double value);
-/// "3.4x faster", "1.07x slower", or "1.00x".
+/// "3.4x faster", "1.07x slower", or "the same".
 std::string ratio_text(double ratio);
 
 }  // namespace viommu::perf

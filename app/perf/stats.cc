@@ -18,6 +18,12 @@ Summary summarize(std::vector<double> samples) {
             quantile(samples, 0.9), samples.front(),        samples.back()};
 }
 
+Tail tail_of(std::vector<double> samples) {
+    if (samples.empty()) return {};
+    std::sort(samples.begin(), samples.end());
+    return {quantile(samples, 0.99), quantile(samples, 0.999), samples.back()};
+}
+
 Line fit_line(std::span<const double> x, std::span<const double> y) {
     const auto n = double(x.size());
     double sx = 0, sy = 0, sxx = 0, sxy = 0;

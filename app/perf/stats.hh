@@ -15,9 +15,15 @@ struct Summary {
     double min = 0, max = 0;
 };
 
+/// Where it is the rare ones that count.
+struct Tail {
+    double p99 = 0, p999 = 0, max = 0;
+};
+
 /// By nearest rank. `sorted`: not empty, ascending.
 double quantile(std::span<const double> sorted, double fraction);
 Summary summarize(std::vector<double> samples);
+Tail tail_of(std::vector<double> samples);
 
 /// y = a + b x, by least squares. At least two different x.
 struct Line {

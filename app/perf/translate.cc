@@ -151,21 +151,23 @@ Result<void> by_size(const Options& options, Results& results) {
     auto all = race_by_size(options, "random 4K mappings, one reader, idle writer", 0);
     if (!all) return tl::unexpected(all.error());
     auto hot = race_by_size(
-        options, "hot: 64 neighbours among all mappings, 4K, random, one reader, idle writer", kHot);
+        options, "hot: 64 neighbours among all mappings, 4K, random, one reader, idle writer",
+        kHot);
     if (!hot) return tl::unexpected(hot.error());
 
     Chart chart{"One translation, random 4K mappings", "mappings", "ns", {}};
-    chart.series = lines(*all, sizes_of(*all, kSingle), {kSingle, kBurstOf, kWalk, kMap},
-                         {kWalk, kMap});
+    chart.series =
+        lines(*all, sizes_of(*all, kSingle), {kSingle, kBurstOf, kWalk, kMap}, {kWalk, kMap});
     results.charts.push_back(std::move(chart));
     Chart hot_chart{"Hot: 64 neighbours among all mappings", "mappings", "ns", {}};
-    hot_chart.series = lines(*hot, sizes_of(*hot, kSingle), {kSingle, kBurstOf, kWalk, kMap},
-                         {kWalk, kMap});
+    hot_chart.series =
+        lines(*hot, sizes_of(*hot, kSingle), {kSingle, kBurstOf, kWalk, kMap}, {kWalk, kMap});
     hot_chart.target = 3;
     hot_chart.target_name = "target: 3 ns";
     results.charts.push_back(std::move(hot_chart));
 
-    const Row &least = hot->row(kSingle, {"64"}), &most = hot->row(kSingle, hot->rows.back().parameters);
+    const Row &least = hot->row(kSingle, {"64"}),
+              &most = hot->row(kSingle, hot->rows.back().parameters);
     const double ns = std::max(least.measured.value.median, most.measured.value.median);
     results.targets.push_back(
         {"translate.hot", "translate, hot working set, one reader",
@@ -194,8 +196,11 @@ Result<void> list_curve(const Options& options, Results& results) {
     const std::vector<uint64_t> sizes =
         options.pace.quick ? std::vector<uint64_t>{1, 45}
                            : std::vector<uint64_t>{1, 4, 16, 45, 164, 640, kMaxListEntries};
-    Table table{"librte_vhost's way: random 4K entries in a sorted list", "ns per translation",
-                {"entries"}, {}, {}};
+    Table table{"librte_vhost's way: random 4K entries in a sorted list",
+                "ns per translation",
+                {"entries"},
+                {},
+                {}};
     std::vector<double> x, y;
     for (const uint64_t size : sizes) {
         const auto workload = Workload::make(size, Pages::k4K, Order::kRandom);
@@ -219,8 +224,11 @@ Result<void> by_shape(const Options& options, Results& results) {
     std::vector<uint64_t> sizes{64, 1 << 20};
     if (options.all) sizes = {64, 512, 4096, 32768, 262144, 1 << 20};
     if (options.pace.quick) sizes = {64};
-    Table table{"by size of page and order, one reader, idle writer", "ns per translation",
-                {"mappings", "pages", "order"}, {}, {}};
+    Table table{"by size of page and order, one reader, idle writer",
+                "ns per translation",
+                {"mappings", "pages", "order"},
+                {},
+                {}};
     for (const uint64_t size : sizes)
         for (const Pages pages : {Pages::k4K, Pages::k2M, Pages::kMixed})
             for (const Order order : {Order::kSequential, Order::kRandom}) {
@@ -317,15 +325,18 @@ Sample sample_company(Entrant& entrant, const Company& company, const Options& o
 }
 
 Result<void> in_company(const Options& options, Results& results) {
-    const std::vector<Company> companies{{1, Writer::kIdle}, {1, Writer::kPaced},
-                                         {1, Writer::kLive}, {2, Writer::kIdle},
+    const std::vector<Company> companies{{1, Writer::kIdle},  {1, Writer::kPaced},
+                                         {1, Writer::kLive},  {2, Writer::kIdle},
                                          {2, Writer::kPaced}, {2, Writer::kLive}};
     const std::vector<std::string> names{kSingle, kBurstOf, kMap};
     std::vector<uint64_t> sizes{64, 262144};
     if (options.all) sizes = {64, 4096, 262144, 1 << 20};
     if (options.pace.quick) sizes = {64};
-    Table table{"readers and a live writer, random 4K", "ns per translation, slowest reader",
-                {"mappings", "readers", "writer"}, {}, {}};
+    Table table{"readers and a live writer, random 4K",
+                "ns per translation, slowest reader",
+                {"mappings", "readers", "writer"},
+                {},
+                {}};
     for (const uint64_t size : sizes) {
         const auto workload = Workload::make(size, Pages::k4K, Order::kRandom);
         auto entrants = enter(names, workload);
@@ -376,8 +387,10 @@ Result<void> in_company(const Options& options, Results& results) {
         table.notes.push_back(fmt::format(
             "3 threads on {} cores: time-sliced; ratios are of CPU time, not of wall time", cpus));
 
-    Chart chart{"Readers and a live writer, 64 mappings", "readers, writer",
-                cpus < 3 ? "ns of CPU time, slowest reader" : "ns, slowest reader", {}};
+    Chart chart{"Readers and a live writer, 64 mappings",
+                "readers, writer",
+                cpus < 3 ? "ns of CPU time, slowest reader" : "ns, slowest reader",
+                {}};
     for (const std::string& name : names) {
         Series series{name, {}, name == kMap};
         for (const Row& row : table.rows)
@@ -391,14 +404,14 @@ Result<void> in_company(const Options& options, Results& results) {
 
     const Row& row = table.row(kSingle, {"64", "2", "live"});
     const Row& paced = table.row(kSingle, {"64", "2", "100k/s"});
-    results.targets.push_back({"translate.company",
-                               "2 readers, live writer: each against a lone reader's rate, idle "
-                               "writer",
-                               ">= 0.95x",
-                               fmt::format("{:.2f}x; beside 100k MAP + UNMAP per second {:.2f}x{}",
-                                           1 / row.ratio, 1 / paced.ratio,
-                                           cpus < 3 ? " (CPU time; 3 threads on 2 cores)" : ""),
-                               1 / row.ratio >= 0.95});
+    results.targets.push_back(
+        {"translate.company",
+         "2 readers, live writer: each against a lone reader's rate, idle "
+         "writer",
+         ">= 0.95x",
+         fmt::format("{:.2f}x; beside 100k MAP + UNMAP per second {:.2f}x{}", 1 / row.ratio,
+                     1 / paced.ratio, cpus < 3 ? " (CPU time; 3 threads on 2 cores)" : ""),
+         1 / row.ratio >= 0.95});
     report(results, std::move(table));
     return {};
 }

@@ -15,9 +15,9 @@ namespace viommu::perf {
 class Lane {
   public:
     virtual ~Lane() = default;
-    /// Ask all of `questions` (a multiple of kBurst), a burst at a time, in the way of a data plane:
-    /// what the subject does to keep a writer out, it does once per burst. Returns the sum of the
-    /// answers, by which wrong ones are noticed.
+    /// Ask all of `questions` (a multiple of kBurst), a burst at a time, in the way of a data
+    /// plane: what the subject does to keep a writer out, it does once per burst. Returns the sum
+    /// of the answers, by which wrong ones are noticed.
     virtual uint64_t run(std::span<const uint32_t> questions) = 0;
 };
 

@@ -12,9 +12,7 @@ const char* to_string(Pages pages) {
     return pages == Pages::k4K ? "4K" : pages == Pages::k2M ? "2M" : "mixed";
 }
 
-const char* to_string(Order order) {
-    return order == Order::kSequential ? "sequential" : "random";
-}
+const char* to_string(Order order) { return order == Order::kSequential ? "sequential" : "random"; }
 
 std::string count_text(uint64_t count) {
     if (count >= 1 << 20 && count % (1 << 20) == 0) return fmt::format("{}M", count >> 20);

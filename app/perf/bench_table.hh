@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <memory>
+
+#include "viommu_xlate.hh"
+#include "workload.hh"
+
+namespace viommu::perf {
+
+/// A table with one endpoint, attached to one domain, ready to be written.
+class BenchTable {
+  public:
+    static constexpr EndpointId kEndpoint = 8;
+    static constexpr DomainId kDomain = 1;
+
+    static Result<BenchTable> create(const table::Geometry& geometry);
+    /// With room for `mappings` of 4K, at most two leaves' width apart.
+    static Result<BenchTable> with_room_for(uint64_t mappings);
+
+    table::Table& table() { return *table_; }
+    Result<xlate::Reader> reader() { return xlate::Reader::create(*table_, *faults_, kEndpoint); }
+
+    /// Errors abort: they would be a mistake of the benchmark, in the middle of a measurement.
+    void map(uint64_t iova, uint64_t bytes, uint64_t gpa);
+    void unmap(uint64_t iova, uint64_t bytes);
+    /// Nobody is inside, or somebody will leave soon. Gives the CPU away when it takes long.
+    void wait_for_readers();
+
+  private:
+    BenchTable() = default;
+    std::unique_ptr<table::Table> table_;
+    std::unique_ptr<xlate::FaultQueue> faults_ = std::make_unique<xlate::FaultQueue>();
+};
+
+}  // namespace viommu::perf
