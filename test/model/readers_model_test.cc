@@ -231,22 +231,22 @@ void node_goes_to_another_mapping(World& world) {
 /// A MAP over two nodes that were used before; both pages belong to one run.
 void map_across_nodes(World& world) {
     auto g = std::make_shared<Guest>(world, 1);
-    const uint64_t first = kB - kPage;
+    constexpr uint64_t kFirst = kB - kPage;
     g->map(1, kC);
-    g->map(1, first, 2);
+    g->map(1, kFirst, 2);
     g->unmap(1, kA, 1024);  // with their entries as they are
     g->answer_at_once();
-    world.thread([g, first] {
-        g->map(1, first, 2);
+    world.thread([g] {
+        g->map(1, kFirst, 2);
         g->answered.store(1, std::memory_order_release);
     });
-    world.thread([g, first] {
+    world.thread([g] {
         for (int section = 0; section < 2; ++section) {
             const bool answered = g->answered.load(std::memory_order_acquire) == 1;
             g->reader(0).enter();
-            const auto t = g->translate(0, first, 2 * kPage);
-            if (t) g->touch(first, t.gpa());
-            if (t && t.bytes() == 2 * kPage) g->touch(first + kPage, t.gpa() + kPage);
+            const auto t = g->translate(0, kFirst, 2 * kPage);
+            if (t) g->touch(kFirst, t.gpa());
+            if (t && t.bytes() == 2 * kPage) g->touch(kFirst + kPage, t.gpa() + kPage);
             check(!t || t.bytes() == kPage || t.bytes() == 2 * kPage, "a run of another length");
             check(!answered || (t && t.bytes() == 2 * kPage), "a MAP was answered and is not seen");
             g->reader(0).leave();
