@@ -27,11 +27,13 @@ Result<void> check(const ArenaLayout& h, uint64_t file_bytes) {
     if (h.magic != kArenaMagic)
         return fail("this is not an arena: it begins with {:#x}, not {:#x}", h.magic, kArenaMagic);
     if (h.version != kArenaVersion)
-        return fail("the arena has version {}, and this program reads version {}: use programs of "
-                    "one release",
-                    h.version, kArenaVersion);
+        return fail(
+            "the arena has version {}, and this program reads version {}: use programs of "
+            "one release",
+            h.version, kArenaVersion);
     if (h.arena_bytes != file_bytes)
-        return fail("the arena says it has {} bytes, but its file has {}", h.arena_bytes, file_bytes);
+        return fail("the arena says it has {} bytes, but its file has {}", h.arena_bytes,
+                    file_bytes);
     if (h.input_first > h.input_last)
         return fail("the arena's input range is reversed: {:#x} to {:#x}", h.input_first,
                     h.input_last);

@@ -36,9 +36,8 @@ class ReaderPages {
     void remove(unsigned process) noexcept;
 
     /// Every section that began before `token`, in all processes, was left. Never blocks. Each slot
-    /// is looked at until it was seen outside such a section, and not again for the same token: what
-    /// a process does with its page afterwards changes nothing.
-    /// Threads: the writer.
+    /// is looked at until it was seen outside such a section, and not again for the same token:
+    /// what a process does with its page afterwards changes nothing. Threads: the writer.
     bool passed(uint64_t token) noexcept;
 
     /// Bit n: the writer waits for process n (as of its last look). Threads: any.

@@ -15,8 +15,8 @@ namespace {
 /// A file that holds a copy of an arena's header, changed.
 class Forged {
   public:
-    explicit Forged(const std::function<void(ArenaLayout&)>& change = [](ArenaLayout&) {},
-                    bool sealed = true) {
+    explicit Forged(
+        const std::function<void(ArenaLayout&)>& change = [](ArenaLayout&) {}, bool sealed = true) {
         const auto layout = lay_out({.arena_bytes = 1 << 20});
         fd_ = memfd_create("forged", MFD_ALLOW_SEALING);
         EXPECT_EQ(ftruncate(fd_, off_t(layout->arena_bytes)), 0);

@@ -127,7 +127,8 @@ TEST_F(ReaderPagesTest, nonsense_in_a_page_holds_up_no_longer_than_it_stands) {
     Process process(readers);
     auto* words = reinterpret_cast<AtomicWord*>(process.page);
     const size_t n = sizeof(ReaderPage) / sizeof *words;
-    for (const uint64_t nonsense : {~uint64_t{0}, uint64_t{1} << 63, uint64_t{0x5555555555555555}}) {
+    for (const uint64_t nonsense :
+         {~uint64_t{0}, uint64_t{1} << 63, uint64_t{0x5555555555555555}}) {
         for (size_t i = 0; i < n; ++i) words[i].store(nonsense);
         EXPECT_TRUE(readers.grace_over(readers.start_grace())) << nonsense;
     }
