@@ -9,10 +9,14 @@
 /// The words are plain memory, so under TSan a missing happens-before between a reader's last use
 /// and the poisoning is reported as a race even when the timing happens to be kind.
 ///
-///   readers-stress [--seconds N] [--readers N] [--seed N]
+///   readers-stress [--seconds N] [--readers N] [--paged N] [--seed N]
 ///
-/// Ends with the counts; status 1 when a reader saw what it must not.
+/// Of the readers, N have their sections on a ReaderPage, as reader processes do, the others by
+/// rte_rcu. Ends with the counts; status 1 when a reader saw what it must not.
+#include <sys/mman.h>
+
 #include <CLI/CLI.hpp>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -35,6 +39,12 @@ constexpr unsigned kBurst = 32;
 struct Options {
     unsigned seconds = 3;
     unsigned readers = 2;
+    // Under TSan none: the writer sees the page at another address, and TSan knows addresses only.
+#ifdef __SANITIZE_THREAD__
+    unsigned paged = 0;
+#else
+    unsigned paged = 1;
+#endif
     uint64_t seed = std::random_device{}();
     bool without_wait = false;
 };
@@ -159,6 +169,36 @@ class ReaderThread {
     std::vector<Kept> kept_;
 };
 
+/// A page of reader slots, mapped as by a reader process.
+class Page final : table::SlotOwner {
+  public:
+    explicit Page(table::Table& table)
+        : table_(table), place_(std::move(*table.readers().pages().add())) {
+        page_ = static_cast<table::ReaderPage*>(
+            mmap(nullptr, sizeof *page_, PROT_READ | PROT_WRITE, MAP_SHARED, place_.page.get(), 0));
+        if (page_ == MAP_FAILED) std::abort();
+    }
+    ~Page() {
+        table_.readers().pages().remove(place_.process);
+        munmap(page_, sizeof *page_);
+    }
+    Result<xlate::Reader> reader(xlate::FaultSink& faults) {
+        const unsigned slot = slots_++;
+        page_->taken().store((uint64_t{1} << slots_) - 1, std::memory_order_release);
+        const table::View view = table_.arena().view();
+        table::Section section(view.header->reader_token, *page_, slot, *this);
+        return xlate::Reader::create(view, std::move(section), faults, kEndpoint);
+    }
+
+  private:
+    void give_back(unsigned) noexcept override {}
+
+    table::Table& table_;
+    table::ReaderPages::Place place_;
+    table::ReaderPage* page_;
+    unsigned slots_ = 0;
+};
+
 // --- the writer ----------------------------------------------------------------------------------
 
 class Writer {
@@ -261,8 +301,10 @@ int run(const Options& options) {
     std::atomic<bool> stop{false};
     std::vector<Tally> tallies(options.readers);
     std::vector<std::thread> threads;
+    Page page(*table);
     for (unsigned i = 0; i < options.readers; ++i) {
-        auto reader = xlate::Reader::create(*table, faults, kEndpoint);
+        auto reader = i < options.paged ? page.reader(faults)
+                                        : xlate::Reader::create(*table, faults, kEndpoint);
         if (!reader) {
             std::fprintf(stderr, "%s\n", reader.error().message.c_str());
             return 1;
@@ -304,7 +346,11 @@ int main(int argc, char** argv) {
     app.add_option("--seconds", options.seconds, "How long")
         ->envname("VIOMMU_STRESS_SECONDS")
         ->capture_default_str();
-    app.add_option("--readers", options.readers, "Threads")->capture_default_str();
+    app.add_option("--readers", options.readers, "Threads")
+        ->check(CLI::Range(1, 64))
+        ->capture_default_str();
+    app.add_option("--paged", options.paged, "How many of them as in another process")
+        ->capture_default_str();
     app.add_option("--seed", options.seed, "Of the requests and questions");
     app.add_flag("--without-wait", options.without_wait,
                  "Answer without waiting for readers; status 0 when that is noticed");
