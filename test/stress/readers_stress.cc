@@ -320,11 +320,13 @@ int run(const Options& options) {
 
     Tally sum;
     bool good = true;
-    for (const Tally& t : tallies) {
+    for (unsigned i = 0; i < options.readers; ++i) {
+        const Tally& t = tallies[i];
         std::printf(
-            "reader: %lu sections, %lu translations, %lu faults, %lu bursts, %lu kept, "
+            "%s: %lu sections, %lu translations, %lu faults, %lu bursts, %lu kept, "
             "%lu violations\n",
-            t.sections, t.translations, t.faults, t.bursts, t.kept, t.violations);
+            i < options.paged ? "paged reader" : "reader", t.sections, t.translations, t.faults,
+            t.bursts, t.kept, t.violations);
         // One that never met a mapping, or always, has tested nothing.
         good &= t.faults != 0 && t.translations > t.faults && t.kept != 0 && t.bursts != 0;
         sum.translations += t.translations;
