@@ -26,6 +26,8 @@ void describe_options(CLI::App& app, Options& o) {
     app.add_option("--cpus", o.cpus, "CPUs to use, the one that measures first")
         ->delimiter(',')
         ->type_name("A,B,...");
+    app.add_option("--daemon", o.daemon, "requests: the dpdk-viommu to start; default: ours")
+        ->type_name("PATH");
     app.add_option("--json", o.json, "write all figures")->type_name("FILE");
     app.add_option("--plot", o.plot, "write the plots")->type_name("FILE.svg");
 }
@@ -91,6 +93,7 @@ int main(int argc, char** argv) {
     constexpr Command kCommands[] = {
         {"translate", "find where an address lies", run_translate},
         {"table", "map, unmap, attach; wait for readers; memory", run_table},
+        {"requests", "a guest, the daemon, and the ring between them", run_requests},
     };
     for (const auto& c : kCommands) app.add_subcommand(c.name, c.help);
     CLI11_PARSE(app, argc, argv);

@@ -24,6 +24,7 @@ struct Options {
 /// The scenarios. Tables are printed as they are complete. Errors: something could not be set up,
 /// or a subject gave a wrong answer.
 Result<void> run_translate(const Options& options, Results& results);
+Result<void> run_requests(const Options& options, Results& results);
 Result<void> run_table(const Options& options, Results& results);
 /// Part of run_table(): how long an UNMAP waits for readers.
 Result<void> run_quiescence(const Options& options, Results& results);

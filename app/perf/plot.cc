@@ -58,6 +58,11 @@ std::string axis_text(double value) {
     return fmt::format("{:.0f}", value);
 }
 
+std::string bar_text(double value) {
+    if (value >= 1e6) return number_text(value / 1e6) + "M";
+    return value >= 1e4 ? number_text(value / 1e3) + "k" : number_text(value);
+}
+
 std::string value_text(double value) {
     if (value >= 1e6) return fmt::format("{:g}M", value / 1e6);
     if (value >= 1e4) return fmt::format("{:g}k", value / 1e3);
@@ -213,7 +218,7 @@ class Panel {
                     "\n",
                     x + 1, y, bar - 2, y_.from - y, colour(i));
                 whisker(x + bar / 2, p, kInk);
-                out_ += text(x + bar / 2, std::min(y, y_.at(p.high)) - 4, number_text(p.y),
+                out_ += text(x + bar / 2, std::min(y, y_.at(p.high)) - 4, bar_text(p.y),
                              {bar < 30 ? 10.0 : 11.0, "middle", kInk});
             }
         }
