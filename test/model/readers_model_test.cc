@@ -12,179 +12,14 @@
 /// Each scenario runs again with something taken away (Broken), and must then
 /// fail. VIOMMU_SEED repeats a random search.
 #include <gtest/gtest.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <chrono>
-#include <map>
 #include <random>
 
-#include "sched.hh"
-#include "viommu_xlate.hh"
+#include "guest.hh"
 
-namespace viommu {
+namespace viommu::model {
 namespace {
-
-using model::Broken;
-using model::check;
-using model::World;
-using xlate::Reader;
-
-constexpr uint64_t kPage = 4096;
-constexpr EndpointId kEndpoint = 8, kOther = 9;
-/// Pages at the same place of different lowest nodes, so that a node that goes
-/// to another IOVA leads a reader that is still in it astray.
-constexpr uint64_t kA = 0x200000, kB = 0x400000, kC = 0x600000;
-
-struct NoFaults final : xlate::FaultSink {
-    bool push(const xlate::Fault&) noexcept override { return true; }
-};
-
-/// A table, its guest's memory, and a process with readers.
-class Guest final : table::SlotOwner {
-  public:
-    Guest(World& world, unsigned readers, unsigned input_bits = 30)
-        : broken_(world.broken()),
-          table_(std::move(*table::Table::create({.input = {{0}, {(uint64_t{1} << input_bits) - 1}},
-                                                  .max_endpoints = 2,
-                                                  .max_regions = 1,
-                                                  .max_domains = 4,
-                                                  .arena_bytes = 40 * kPage,
-                                                  .max_readers = 1}))),
-          place_(*table_->readers().pages().add()) {
-        for (const EndpointId e : {kEndpoint, kOther})
-            if (!table_->add_endpoint(e)) std::abort();
-        attach(kEndpoint, 1);
-        page_ = static_cast<table::ReaderPage*>(
-            mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED, place_.page.get(), 0));
-        if (page_ == MAP_FAILED) std::abort();
-        page_->taken().store((uint64_t{1} << readers) - 1);
-        // Where the writer sees the same page: what it loads to count the slots.
-        table_->readers().pages().slots_taken(place_.process);
-        const auto* writers = static_cast<const std::byte*>(model::last_load) -
-                              offsetof(table::ReaderPage, slots[0].taken);
-        world.readers_words(writers, page_, sizeof *page_);
-        world.name(writers, kPage, "page");
-        const auto* base = table_->arena().view().base;
-        const table::ArenaHeader& header = table_->arena().header();
-        world.name(&header.generation, 8, "generation");
-        world.name(&header.reader_token, 8, "token");
-        world.name(base + header.endpoints_offset, 128, "endpoint");
-        world.name(base + header.nodes_offset, 40 * kPage, "node");
-        for (unsigned i = 0; i < readers; ++i)
-            readers_.push_back(std::move(*Reader::create(
-                table_->arena().view(), table::Section(header.reader_token, *page_, i, *this),
-                faults_, kEndpoint)));
-    }
-    ~Guest() {
-        readers_.clear();
-        munmap(page_, kPage);
-    }
-    void give_back(unsigned) noexcept override {}
-
-    // The writer.
-    void attach(EndpointId endpoint, DomainId domain) {
-        ok(table_->attach(endpoint, domain, false));
-        if (endpoint == kEndpoint) take_away();
-        if (endpoint == kEndpoint) attached_ = domain;
-    }
-    void detach() {
-        ok(table_->detach(kEndpoint, attached_));
-        take_away();
-        attached_ = 0;
-    }
-    /// Never the same page twice.
-    void map(DomainId domain, uint64_t iova, uint64_t pages = 1) {
-        const uint64_t gpa = next_gpa_;
-        for (uint64_t i = 0; i < pages; ++i) owners_[gpa + i * kPage] = {iova + i * kPage, domain};
-        next_gpa_ += 16 * kPage;
-        ok(table_->map(domain, {{iova}, {iova + pages * kPage - 1}}, {gpa}, Access::kReadWrite));
-    }
-    void unmap(DomainId domain, uint64_t iova, uint64_t pages = 1) {
-        ok(table_->unmap(domain, {{iova}, {iova + pages * kPage - 1}}));
-        for (auto& [gpa, owner] : owners_)
-            if (owner.domain == domain && owner.iova - iova < pages * kPage)
-                leaving_.push_back(gpa);
-    }
-    /// Wait for readers, then answer: now the guest uses the pages for something
-    /// else.
-    void answer() {
-        const auto token = table_->start_grace();
-        if (broken_ != Broken::kNoWait)
-            model::wait_until([&] { return table_->grace_over(token); });
-        model::step();
-        if (poisoning)
-            for (const uint64_t gpa : leaving_) owners_[gpa].poisoned = true;
-        leaving_.clear();
-    }
-    /// Before anything runs: nobody is inside a section.
-    void answer_at_once() {
-        if (!table_->grace_over(table_->start_grace())) std::abort();
-        for (const uint64_t gpa : leaving_) owners_[gpa].poisoned = true;
-        leaving_.clear();
-    }
-
-    // Readers.
-    Reader& reader(unsigned i) { return readers_[i]; }
-    xlate::Translation translate(unsigned i, uint64_t iova, uint64_t bytes = 64) {
-        return readers_[i].translate({iova}, bytes, Access::kRead);
-    }
-    /// Read the page that `gpa` is in, which was found for `iova`.
-    void touch(uint64_t iova, Gpa gpa) {
-        model::step();
-        const auto owner = owners_.find(gpa.value & ~(kPage - 1));
-        check(owner != owners_.end() && owner->second.iova == (iova & ~(kPage - 1)),
-              fmt::format("{:#x} was translated to {}, which is another's", iova, gpa));
-        check(owner == owners_.end() || !owner->second.poisoned,
-              fmt::format("{:#x} was translated to {}, which is no longer mapped", iova, gpa));
-    }
-    void use_burst(unsigned i, std::initializer_list<uint64_t> iovas) {
-        std::vector<xlate::Lookup> in;
-        for (const uint64_t iova : iovas) in.push_back({{iova}, 64});
-        std::vector<xlate::Translation> out(
-            in.size(), xlate::Translation::faulted(xlate::FaultReason::kUnknown));
-        readers_[i].translate_burst(in, out, Access::kRead);
-        for (size_t n = 0; n < in.size(); ++n)
-            if (out[n]) touch(in[n].iova.value, out[n].gpa());
-    }
-    /// True when there is a translation.
-    bool use(unsigned i, uint64_t iova) {
-        const auto t = translate(i, iova);
-        if (t) touch(iova, t.gpa());
-        return bool(t);
-    }
-
-    table::Table& table() { return *table_; }
-    bool poisoning = true;
-    model::Atom<uint64_t> answered{0};  ///< the used ring's index: the writer's
-
-  private:
-    struct Owner {
-        uint64_t iova = 0;
-        DomainId domain = 0;
-        bool poisoned = false;
-    };
-    static void ok(Status status) { check_setup(status == Status::kOk); }
-    static void check_setup(bool good) {
-        if (!good) std::abort();
-    }
-    /// The endpoint can reach what the domain maps no longer.
-    void take_away() {
-        for (auto& [gpa, owner] : owners_)
-            if (owner.domain == attached_) leaving_.push_back(gpa);
-    }
-
-    Broken broken_;
-    std::unique_ptr<table::Table> table_;
-    table::ReaderPages::Place place_;
-    table::ReaderPage* page_;
-    NoFaults faults_;
-    std::vector<Reader> readers_;
-    std::map<uint64_t, Owner> owners_;  // of guest pages
-    std::vector<uint64_t> leaving_;
-    uint64_t next_gpa_ = 0x100000;
-    DomainId attached_ = 0;
-};
 
 // --- the scenarios
 // -------------------------------------------------------------------------------
@@ -366,6 +201,47 @@ void burst(World& world) {
     });
 }
 
+/// A process that comes while an UNMAP waits, reads, and goes.
+void process_comes_and_goes(World& world) {
+    auto g = std::make_shared<Guest>(world, 0);
+    g->processes_change();
+    g->map(1, kA);
+    world.thread([g] {
+        g->unmap(1, kA);
+        g->answer();
+    });
+    world.thread([g] {
+        Process& process = g->join(1);
+        Reader& reader = process.reader(0);
+        reader.enter();
+        const auto t = reader.translate({kA}, 64, Access::kRead);
+        if (t) g->touch(kA, t.gpa());
+        reader.leave();
+        process.gone();
+    });
+}
+
+/// One that dies inside a section. Nobody else ever stores its count.
+void process_dies_in_a_section(World& world) {
+    auto g = std::make_shared<Guest>(world, 0);
+    g->processes_change();
+    g->map(1, kA);
+    const bool unnoticed = world.broken() == Broken::kDeathUnnoticed;
+    Process* process = &g->join(1);
+    world.thread([g] {
+        g->unmap(1, kA);
+        g->answer();
+    });
+    world.thread([g, process, unnoticed] {
+        Reader& reader = process->reader(0);
+        reader.enter();
+        const auto t = reader.translate({kA}, 64, Access::kRead);
+        if (t) g->touch(kA, t.gpa());
+        step();
+        if (!unnoticed) process->gone();
+    });
+}
+
 /// All of it, four levels deep; too long for every interleaving.
 void everything(World& world) {
     auto g = std::make_shared<Guest>(world, 2, 48);
@@ -449,6 +325,14 @@ const std::vector<Case> kCases = {
      3,
      {Broken::kNoWriterFence, Broken::kNoReaderFence, Broken::kNoWait, Broken::kBlindWriter,
       Broken::kReleaseRelaxed}},
+    {"process_comes_and_goes",
+     process_comes_and_goes,
+     4,
+     {Broken::kNoWriterFence, Broken::kNoReaderFence, Broken::kNoWait, Broken::kBlindWriter}},
+    {"process_dies_in_a_section",
+     process_dies_in_a_section,
+     4,
+     {Broken::kNoWriterFence, Broken::kNoReaderFence, Broken::kNoWait, Broken::kDeathUnnoticed}},
     {"two_readers",
      two_readers,
      2,
@@ -468,7 +352,7 @@ struct Interleavings : testing::TestWithParam<Case> {
 
 TEST_P(Interleavings, all_within_the_bound_keep_the_promise) {
     const auto start = std::chrono::steady_clock::now();
-    const auto report = model::explore(GetParam().scenario, Broken::kNothing, preemptions(), kMost);
+    const auto report = explore(GetParam().scenario, Broken::kNothing, preemptions(), kMost);
     const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     std::printf("%s: %lu executions, %lu steps, at most %u preemptions, %.1f s\n", GetParam().name,
@@ -479,10 +363,10 @@ TEST_P(Interleavings, all_within_the_bound_keep_the_promise) {
 
 TEST_P(Interleavings, without_a_part_of_the_protocol_one_breaks_it) {
     for (const Broken broken : GetParam().fails_with) {
-        const auto report = model::explore(GetParam().scenario, broken, preemptions(), kMost);
-        EXPECT_NE(report.violation, "") << model::to_string(broken);
-        std::printf("%s, %s: found after %lu executions: %s\n", GetParam().name,
-                    model::to_string(broken), report.executions, report.violation.c_str());
+        const auto report = explore(GetParam().scenario, broken, preemptions(), kMost);
+        EXPECT_NE(report.violation, "") << to_string(broken);
+        std::printf("%s, %s: found after %lu executions: %s\n", GetParam().name, to_string(broken),
+                    report.executions, report.violation.c_str());
         if (std::getenv("VIOMMU_ACCOUNT") != nullptr) std::printf("%s", report.account.c_str());
     }
 }
@@ -495,17 +379,17 @@ TEST(RandomInterleavings, keep_the_promise_and_break_it_without_a_part) {
     const uint64_t seed = given != 0 ? given : std::random_device{}();
     std::printf("seed %lu (VIOMMU_SEED=%lu repeats it)\n", seed, seed);
     const auto report =
-        model::wander(everything, Broken::kNothing, seed, 5000 * (1 + env("VIOMMU_DEEPER")));
+        wander(everything, Broken::kNothing, seed, 5000 * (1 + env("VIOMMU_DEEPER")));
     EXPECT_EQ(report.violation, "") << report.account;
     std::printf("everything: %lu executions, %lu steps\n", report.executions, report.steps);
     for (const Broken broken : {Broken::kNoWriterFence, Broken::kNoReaderFence, Broken::kNoWait,
                                 Broken::kBlindWriter, Broken::kReleaseRelaxed}) {
-        const auto found = model::wander(everything, broken, seed, 200000);
-        EXPECT_NE(found.violation, "") << model::to_string(broken);
-        std::printf("everything, %s: found after %lu executions: %s\n", model::to_string(broken),
+        const auto found = wander(everything, broken, seed, 200000);
+        EXPECT_NE(found.violation, "") << to_string(broken);
+        std::printf("everything, %s: found after %lu executions: %s\n", to_string(broken),
                     found.executions, found.violation.c_str());
     }
 }
 
 }  // namespace
-}  // namespace viommu
+}  // namespace viommu::model

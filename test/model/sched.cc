@@ -29,7 +29,7 @@ constexpr uint64_t kMostSteps = 100000;
 const char* to_string(Broken broken) {
     constexpr const char* kNames[] = {"nothing",         "no_writer_fence", "no_reader_fence",
                                       "release_relaxed", "blind_writer",    "no_wait",
-                                      "generation_late"};
+                                      "generation_late", "death_unnoticed"};
     return kNames[size_t(broken)];
 }
 

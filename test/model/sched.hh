@@ -37,6 +37,7 @@ enum class Broken : uint8_t {
     // The scenario's own business:
     kNoWait,          ///< answered without a look at grace_over()
     kGenerationLate,  ///< R3 after R1 and R2
+    kDeathUnnoticed,  ///< a process dies, and its page stays
 };
 const char* to_string(Broken broken);
 
