@@ -20,6 +20,7 @@ class Daemon {
     ~Daemon();
 
     std::string path(const std::string& name) const { return (directory_ / name).string(); }
+    pid_t pid() const { return pid_; }
     bool running();
     /// Counters, as SIGUSR1 prints them.
     Result<std::map<std::string, uint64_t>> counters();
