@@ -6,12 +6,6 @@
 
 namespace viommu::xlate {
 
-Result<Reader> Reader::create(table::Table& table, FaultSink& faults, EndpointId endpoint) {
-    auto section = table.readers().take();
-    if (!section) return tl::unexpected(section.error());
-    return create(table.arena().view(), std::move(*section), faults, endpoint);
-}
-
 Result<Reader> Reader::create(const table::View& view, table::Section section, FaultSink& faults,
                               EndpointId endpoint) {
     const table::EndpointSlot* slot = view.endpoint(endpoint);
