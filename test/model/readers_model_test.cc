@@ -298,11 +298,11 @@ struct Case {
 const std::vector<Case> kCases = {
     {"unmap_and_poison",
      unmap_and_poison,
-     4,
+     3,
      {Broken::kNoWriterFence, Broken::kNoReaderFence, Broken::kNoWait, Broken::kBlindWriter}},
     {"node_goes_to_another_mapping",
      node_goes_to_another_mapping,
-     5,
+     4,
      {Broken::kNoWriterFence, Broken::kNoReaderFence, Broken::kBlindWriter,
       Broken::kReleaseRelaxed}},
     {"map_across_nodes", map_across_nodes, 6, {Broken::kReleaseRelaxed}},
