@@ -22,6 +22,9 @@ WANTED = {
     "burst_walk": ("hot_burst", 0, 5),
     "enter": ("hot_enter", 1, 4),  # Q1, the full fence
     "leave": ("hot_leave", 0, 4),
+    "paged_enter": ("hot_enter", 1, 4),
+    "paged_hit": ("hot_translate", 0, 4),
+    "paged_leave": ("hot_leave", 0, 4),
 }
 # A compiler may keep these in functions of their own, of which a burst may call the other. Whatever
 # they call besides are calls.

@@ -85,6 +85,10 @@ void trace(const char* name, HotFunction* f, xlate::Reader& reader, std::vector<
     }
 }
 
+struct Nobody final : table::SlotOwner {
+    void give_back(unsigned) noexcept override {}
+};
+
 }  // namespace
 
 int main() {
@@ -122,6 +126,18 @@ int main() {
     trace("burst_hit", hot_burst, reader, beside, gpas);
     trace("burst_walk", hot_burst, reader, some, gpas);
     trace("leave", hot_leave, reader, {});
+
+    // As in another process, whose count is a word of its page.
+    static table::ReaderPage page;
+    Nobody nobody;
+    const table::View view = table->arena().view();
+    auto paged = std::move(*xlate::Reader::create(
+        view, table::Section(view.header->reader_token, page, 0, nobody), faults, kEndpoint));
+    trace("paged_enter", hot_enter, paged, {});
+    trace("paged_hit", hot_translate, paged, {beside[0]}, gpas);
+    trace("paged_hit", hot_translate, paged, {beside[1]}, gpas);
+    trace("paged_leave", hot_leave, paged, {});
+
     // A word that leads to itself, for chains of any length.
     static uint64_t self = reinterpret_cast<uint64_t>(&self);
     const std::vector<uint64_t> cycle = {self};
