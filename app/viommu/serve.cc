@@ -7,6 +7,7 @@
 
 #include "daemon.hh"
 #include "eal.hh"
+#include "limits.hh"
 #include "report.hh"
 #include "signals.hh"
 
@@ -85,6 +86,8 @@ int serve_on_eal(const Config& config, Devices devices, const std::string& descr
 
 int serve(const Config& config, Devices devices, const std::string& description) {
     const Signals signals;
+    if (auto raised = raise_fd_limit(config); !raised)
+        return give_up({raised.error().message}, kExitCannotServe);
     const auto arguments =
         config.eal ? *config.eal : default_eal_arguments(lcores_of(config), this_machine());
     if (auto started = start_eal(arguments); !started)
@@ -99,6 +102,8 @@ int serve(const Config& config, Devices devices, const std::string& description)
 int run_serve(const ServeCommand& command) {
     const auto config = requested(command);
     if (!config) return give_up(config.error(), kExitWrongConfig);
+    if (const auto problem = too_many_sockets(*config))
+        return give_up({*problem}, kExitWrongConfig);
     auto devices = make_devices(*config);
     if (!devices) return give_up(devices.error(), kExitWrongConfig);
     const std::string text = description(*config, *devices);

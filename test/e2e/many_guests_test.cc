@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// One daemon, 256 guests: each gets its own answers, whatever the others do, and in time.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <atomic>
@@ -37,15 +38,16 @@ std::string config_of(unsigned guests, const std::string& more_of_first = "") {
     return text;
 }
 
-/// Resident memory, of all and of what is not shared with the guests or files, in MiB.
-std::string memory_of(pid_t pid) {
+/// Resident memory, with that of the process alone and that of arenas and guests, and descriptors.
+std::string resources_of(pid_t pid) {
     std::ifstream status(fmt::format("/proc/{}/status", pid));
     std::string out;
     for (std::string word; status >> word;)
         if (uint64_t kib;
             (word == "VmRSS:" || word == "RssAnon:" || word == "RssShmem:") && status >> kib)
             out += fmt::format("{} {:.1f} MiB  ", word, double(kib) / 1024);
-    return out;
+    const std::filesystem::directory_iterator fds(fmt::format("/proc/{}/fd", pid));
+    return out + fmt::format("{} fds", std::distance(begin(fds), end(fds)));
 }
 
 IovaRange pages(uint64_t first, uint64_t n) {
@@ -127,18 +129,30 @@ std::vector<std::unique_ptr<Tenant>> tenants_of(const Daemon& daemon) {
     return tenants;
 }
 
+/// With the limit of descriptors that a shell or systemd usually gives, which is too low.
+Result<Daemon> start_with_usual_limit() {
+    rlimit ours{};
+    getrlimit(RLIMIT_NOFILE, &ours);
+    const rlimit usual{std::min<rlim_t>(1024, ours.rlim_max), ours.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &usual);
+    auto daemon = Daemon::start(config_of(kGuests));
+    ours.rlim_cur = ours.rlim_max;  // for the guests, which are all in this process
+    setrlimit(RLIMIT_NOFILE, &ours);
+    return daemon;
+}
+
 TEST(ManyGuests, each_of_256_gets_its_own_answers_while_others_leave_and_return) {
     const auto begin = Clock::now();
-    auto daemon = Daemon::start(config_of(kGuests));
+    auto daemon = start_with_usual_limit();
     ASSERT_TRUE(daemon) << daemon.error().message;
-    fmt::print("start      {:.0f} ms  {}\n", ms_since(begin), memory_of(daemon->pid()));
+    fmt::print("start      {:.0f} ms  {}\n", ms_since(begin), resources_of(daemon->pid()));
     auto tenants = tenants_of(*daemon);
     const auto connecting = Clock::now();
     for (auto& t : tenants) {
         t->boot();
         ASSERT_FALSE(HasFatalFailure());
     }
-    fmt::print("connected  {:.0f} ms  {}\n", ms_since(connecting), memory_of(daemon->pid()));
+    fmt::print("connected  {:.0f} ms  {}\n", ms_since(connecting), resources_of(daemon->pid()));
 
     // Every fourth comes and goes; the others work.
     const auto working = Clock::now();
@@ -164,7 +178,7 @@ TEST(ManyGuests, each_of_256_gets_its_own_answers_while_others_leave_and_return)
     restless.join();
     ASSERT_FALSE(HasFatalFailure());
     fmt::print("worked     {:.0f} ms  {}: {} reboots, {} rounds of the others\n", ms_since(working),
-               memory_of(daemon->pid()), reboots.load(), rounds);
+               resources_of(daemon->pid()), reboots.load(), rounds);
 
     auto counters = daemon->counters();
     ASSERT_TRUE(counters) << counters.error().message;
@@ -194,7 +208,7 @@ Times measure(std::vector<std::unique_ptr<Tenant>>& tenants, unsigned rounds) {
 /// has an entry in nearly every slot of two nodes per level. A ring full of MAPs and UNMAPs of it,
 /// again and again, while the others of that lcore take the time of their round trips.
 TEST(ManyGuests, full_ring_of_costly_requests_starves_nobody) {
-    auto daemon = Daemon::start(config_of(kGuests));
+    auto daemon = start_with_usual_limit();
     ASSERT_TRUE(daemon) << daemon.error().message;
     auto tenants = tenants_of(*daemon);
     for (auto& t : tenants) {
