@@ -102,11 +102,12 @@ int main() {
     if (!table->add_endpoint(kEndpoint) || table->attach(kEndpoint, 1, false) != Status::kOk)
         return 1;
     std::map<uint64_t, uint64_t> gpas;
-    // Each way to a page its own, down to the root; and pages of one lowest node. Not contiguous: a
-    // leaf for each mapping.
+    // Pages in one place of 512 GiB, which a Reader may remember, each in a node of its own; one in
+    // another place; and pages of one lowest node. Not contiguous: a leaf for each mapping.
     std::vector<uint64_t> apart, beside;
-    for (uint64_t i = 0; i < kHotBurst + 1; ++i)
-        apart.push_back((i << 39 | i << 30 | i << 21 | i << 12) + (uint64_t{3} << 12));
+    for (uint64_t i = 0; i < kHotBurst; ++i)
+        apart.push_back(uint64_t{5} << 39 | i << 30 | i << 21 | (i + 3) << 12);
+    apart.push_back(uint64_t{77} << 39);
     for (uint64_t i = 0; i < kHotBurst; ++i) beside.push_back((uint64_t{200} << 39) + (i << 12));
     for (const auto* group : {&apart, &beside})
         for (const uint64_t iova : *group) {
@@ -119,11 +120,13 @@ int main() {
     xlate::FaultQueue faults;
     auto reader = std::move(*xlate::Reader::create(*table, faults, kEndpoint));
 
+    auto anywhere = xlate::Translation::faulted(xlate::FaultReason::kUnknown);
     trace("enter", hot_enter, reader, {});
     trace("translate_walk", hot_translate, reader, {apart.back()}, gpas);
     trace("translate_walk_again", hot_translate, reader, {beside[0]}, gpas);
     trace("translate_hit", hot_translate, reader, {beside[1]}, gpas);
     trace("burst_hit", hot_burst, reader, beside, gpas);
+    hot_translate(reader, some.data(), &anywhere);
     trace("burst_walk", hot_burst, reader, some, gpas);
     trace("leave", hot_leave, reader, {});
 
