@@ -38,17 +38,21 @@ std::string read_name(const Section& s, std::string_view example) {
     return *name;
 }
 
-std::string read_socket(const Section& s, std::string_view example) {
-    auto path = s.required_string("socket", example);
+/// A socket's path, if it can be one; what is wrong is said of `key`.
+std::string checked_socket(const Section& s, std::string_view key,
+                           const std::optional<std::string>& path, std::string_view example) {
     if (!path) return {};
     if (path->size() > kMaxSocketPath)
-        s.problem("socket", fmt::format("is {} bytes long and a socket's path may have {}; "
-                                        "choose a shorter directory",
-                                        path->size(), kMaxSocketPath));
-    if (path->front() != '/')
-        s.problem("socket",
-                  fmt::format("is not an absolute path; write e.g. socket = {}", example));
+        s.problem(key, fmt::format("is {} bytes long and a socket's path may have {}; "
+                                   "choose a shorter directory",
+                                   path->size(), kMaxSocketPath));
+    if (!path->starts_with('/'))
+        s.problem(key, fmt::format("is not an absolute path; write e.g. {} = {}", key, example));
     return *path;
+}
+
+std::string read_socket(const Section& s, std::string_view example) {
+    return checked_socket(s, "socket", s.required_string("socket", example), example);
 }
 
 std::optional<EndpointId> read_endpoint(const Section& s, std::string_view key) {
@@ -227,10 +231,33 @@ void read_endpoints(const Section& s, Guest& guest, Rules& rules, uint64_t granu
                   "a [[guest.endpoint]]");
 }
 
+std::optional<Readers> read_readers(const Section& s, Rules& rules) {
+    constexpr std::string_view kExample = "\"/run/dpdk-viommu/vm0/readers.sock\"";
+    Readers readers;
+    readers.socket = checked_socket(s, "readers", s.string("readers", kExample), kExample);
+    if (const auto ms = s.number("reader_stall_ms", 1, 3'600'000, "1000"))
+        readers.stall = std::chrono::milliseconds(*ms);
+    const auto stalled = s.string("stalled_readers", "\"kill\"").value_or("kill");
+    if (stalled == "disconnect")
+        readers.stalled = share::StalledReaders::kDisconnect;
+    else if (stalled != "kill")
+        s.problem("stalled_readers", "is nothing that can be done to them; write \"kill\" or "
+                                     "\"disconnect\"");
+    for (const std::string_view key : {"reader_stall_ms", "stalled_readers"})
+        if (s.has(key) && !s.has("readers"))
+            s.problem(key, fmt::format("has no effect without a socket for readers; write e.g. "
+                                       "readers = {}, or leave the key out",
+                                       kExample));
+    if (!s.has("readers")) return std::nullopt;
+    rules.claim("socket", readers.socket, s.place("readers"));
+    return readers;
+}
+
 Guest read_guest(const Section& s, Rules& rules) {
     s.check_keys({"name", "socket", "lcore", "page_sizes", "input_range", "domain_range", "bypass",
                   "legacy_bypass", "dirty_log", "msi", "reserved", "max_domains", "max_mappings",
-                  "arena", "faults_per_second", "endpoint", "net"});
+                  "arena", "faults_per_second", "readers", "reader_stall_ms", "stalled_readers",
+                  "endpoint", "net"});
     Guest guest;
     guest.name = read_name(s, "\"vm0\"");
     guest.socket = read_socket(s, "\"/run/dpdk-viommu/vm0/iommu.sock\"");
@@ -245,6 +272,7 @@ Guest read_guest(const Section& s, Rules& rules) {
     guest.dirty_log = s.boolean("dirty_log").value_or(false);
     read_common_regions(s, guest.device, granule);
     read_quotas(s, guest.device);
+    guest.readers = read_readers(s, rules);
     read_endpoints(s, guest, rules, granule);
     return guest;
 }

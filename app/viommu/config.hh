@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@
 #include "viommu_device.hh"
 #include "viommu_net.hh"
 #include "viommu_poll.hh"
+#include "viommu_share.hh"
 
 namespace viommu::app {
 
@@ -56,6 +58,13 @@ struct Net {
     bool lcore_given = false;
 };
 
+/// Where other processes get the table, and what becomes of those that hold up the guest.
+struct Readers {
+    std::string socket;
+    std::chrono::milliseconds stall{1000};
+    share::StalledReaders stalled = share::StalledReaders::kKill;
+};
+
 struct Guest {
     std::string name;
     std::string socket;
@@ -63,6 +72,7 @@ struct Guest {
     bool dirty_log = false;  ///< offered to the VMM, at every socket of the guest
     device::Config device;  ///< endpoints: those of [[guest.endpoint]], then those of the nets
     std::vector<Net> nets;
+    std::optional<Readers> readers;
 };
 
 struct Config {

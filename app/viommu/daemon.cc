@@ -96,6 +96,10 @@ Result<void> Daemon::connect(const Link& link) {
 }
 
 Result<void> Daemon::listen() {
+    for (size_t g = 0; g < guests_.size(); g++)
+        if (auto added = reader_sockets_.add(config_.guests[g], guests_[g]->device()); !added)
+            return added;
+    if (auto started = reader_sockets_.start(); !started) return started;
     for (auto& guest : guests_)
         if (auto listening = guest->listen(); !listening) return listening;
     for (auto& nets : nets_)
@@ -109,6 +113,8 @@ void Daemon::stop() {
     for (auto& nets : nets_)
         for (auto& net : nets) net->close();
     for (auto& guest : guests_) guest->close();
+    // After the last answer, which had to wait for readers.
+    reader_sockets_.stop();
     lcores_.stop();
     for (const Wire& wire : wires_) wire.poller->remove(*wire.patch);
 }
@@ -137,6 +143,7 @@ std::string Daemon::counters() {
         uint64_t lost = 0;
         for (const auto& net : nets_[g]) lost += net->lost_faults();
         guests_[g]->add_counters(out, lost);
+        reader_sockets_.add_counters(out, config_.guests[g]);
     }
     for (const Wire& wire : wires_) add_wire_counters(out, wire);
     lcores_.add_counters(out);

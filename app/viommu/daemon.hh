@@ -11,6 +11,7 @@
 #include "lcores.hh"
 #include "patch.hh"
 #include "port.hh"
+#include "reader_sockets.hh"
 
 namespace viommu::app {
 
@@ -63,6 +64,7 @@ class Daemon {
     std::vector<std::unique_ptr<GuestIommu>> guests_;
     std::vector<std::vector<std::unique_ptr<NetService>>> nets_;  ///< by guest
     std::vector<Wire> wires_;
+    ReaderSockets reader_sockets_;
 };
 
 }  // namespace viommu::app

@@ -125,6 +125,13 @@ std::string describe(const Config& config, std::span<const uint64_t> features) {
         lines.put(2, "lcore", std::to_string(guest.lcore.id));
         if (i < features.size()) lines.put(2, "features", feature_names(features[i]));
         describe_device(lines, guest.device);
+        if (guest.readers)
+            lines.put(2, "readers",
+                      fmt::format("{}; {} after {} ms in one section", guest.readers->socket,
+                                  guest.readers->stalled == share::StalledReaders::kKill
+                                      ? "killed"
+                                      : "taken offline",
+                                  guest.readers->stall.count()));
         for (const Net& net : guest.nets) describe_net(lines, net);
     }
     return out;

@@ -77,9 +77,13 @@ Result<void> Server::start() {
     return {};
 }
 
-Server::~Server() {
+Server::~Server() { close(); }
+
+void Server::close() {
     for (unsigned place = 0; place < processes_.size(); ++place) forget(place);
-    if (listener_) unlink(config_.path.c_str());
+    if (!listener_) return;
+    unlink(config_.path.c_str());
+    listener_.reset();
 }
 
 bool Server::watch(int fd, uint64_t what, uint32_t events) {

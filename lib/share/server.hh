@@ -57,7 +57,6 @@ class Server {
     /// Errors: the path; no descriptors left.
     static Result<std::unique_ptr<Server>> listen(Config config, table::Table& table,
                                                   xlate::FaultQueue& faults, Log log);
-    /// Takes every process offline and removes the socket.
     ~Server();
     Server(const Server&) = delete;
     Server& operator=(const Server&) = delete;
@@ -66,6 +65,10 @@ class Server {
     std::chrono::milliseconds tick() const noexcept;
     /// Never blocks; bounded work per call.
     void serve();
+
+    /// Take every process offline and remove the socket; there is nothing to serve any more.
+    /// Idempotent.
+    void close();
 
     const Stats& stats() const noexcept { return stats_; }
     /// Processes connected, and the readers in them as their pages say. Threads: any.

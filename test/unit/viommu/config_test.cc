@@ -322,6 +322,40 @@ TEST(Config, dirty_log_is_off_unless_asked_for) {
     EXPECT_TRUE(parse(guest_with("dirty_log = true"))->guests[0].dirty_log);
 }
 
+TEST(Config, readers_get_no_socket_unless_asked_for) {
+    EXPECT_FALSE(parse(guest_with(""))->guests[0].readers);
+    const auto parsed = parse(guest_with("readers = \"/run/r.sock\""));
+    ASSERT_TRUE(parsed.has_value()) << joined(parsed.error());
+    const auto& readers = parsed->guests[0].readers;
+    ASSERT_TRUE(readers);
+    EXPECT_EQ(readers->socket, "/run/r.sock");
+    EXPECT_EQ(readers->stall, std::chrono::milliseconds(1000));
+    EXPECT_EQ(readers->stalled, share::StalledReaders::kKill);
+}
+
+TEST(Config, what_becomes_of_stalled_readers_can_be_said) {
+    const auto parsed = parse(guest_with(
+        "readers = \"/run/r.sock\"\nreader_stall_ms = 50\nstalled_readers = \"disconnect\""));
+    ASSERT_TRUE(parsed.has_value()) << joined(parsed.error());
+    EXPECT_EQ(parsed->guests[0].readers->stall, std::chrono::milliseconds(50));
+    EXPECT_EQ(parsed->guests[0].readers->stalled, share::StalledReaders::kDisconnect);
+    const std::string readers = "readers = \"/run/r.sock\"\n";
+    expect_problem(guest_with(readers + "stalled_readers = \"forgive\""),
+                   {"vm.toml:8: guest.vm0.stalled_readers", "\"kill\" or \"disconnect\""});
+    expect_problem(guest_with(readers + "reader_stall_ms = 0"), {"vm.toml:8:", "1 to 3600000"});
+}
+
+TEST(Config, wrong_socket_for_readers_is_refused) {
+    expect_problem(guest_with("readers = \"r.sock\""),
+                   {"vm.toml:7: guest.vm0.readers", "not an absolute path", "readers.sock"});
+    expect_problem(guest_with("readers = \"\""), {"vm.toml:7:", "not an absolute path"});
+    expect_problem(guest_with("readers = \"/" + std::string(107, 'x') + "\""),
+                   {"vm.toml:7:", "108 bytes long"});
+    expect_problem(guest_with("readers = \"/run/vm0.sock\""), {"vm.toml:7:", "is taken as socket"});
+    expect_problem(guest_with("reader_stall_ms = 5"),
+                   {"vm.toml:7: guest.vm0.reader_stall_ms", "has no effect", "readers = "});
+}
+
 TEST(Config, reserved_region_of_unknown_type_is_refused) {
     expect_problem(
         guest_with("reserved = [ { first = 0x2000000, last = 0x2ffffff, type = \"x\" } ]"),

@@ -40,6 +40,18 @@ TEST(Describe, everything_configured_is_said) {
     EXPECT_TRUE(text.starts_with("dpdk-viommu "));
 }
 
+TEST(Describe, readers_socket_is_said_with_what_becomes_of_those_that_stall) {
+    const auto said = [](const std::string& more) {
+        const auto config = parse(guest_with("readers = \"/run/r.sock\"\n" + more));
+        return config ? describe(*config, {}) : joined(config.error());
+    };
+    const std::string killed = said("");
+    EXPECT_NE(killed.find("  readers           /run/r.sock; killed after 1000 ms"), killed.npos)
+        << killed;
+    const std::string offline = said("stalled_readers = \"disconnect\"");
+    EXPECT_NE(offline.find("taken offline after 1000 ms"), offline.npos) << offline;
+}
+
 TEST(Counters, every_line_is_a_heading_or_a_name_and_a_number) {
     device::Device::Stats stats;
     stats.attach.add(2);
