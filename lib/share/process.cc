@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "process.hh"
 
-#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -18,17 +18,22 @@
 namespace viommu::share {
 namespace {
 
-/// From the socket where the kernel can (then the number cannot have been reused meanwhile), else
-/// by number: the peer was there when it connected, and had it ended since, its socket would be
-/// closed, which is the first thing that we look at.
+/// The other end is closed.
+bool hung_up(int socket) {
+    pollfd p{socket, POLLRDHUP, 0};
+    return poll(&p, 1, 0) != 0;
+}
+
+/// From the socket where the kernel can (Linux 6.5), else by number. The number cannot have come to
+/// mean another process before the first one's socket was closed, at which we look afterwards.
 Fd open_pidfd(int socket, pid_t pid) {
     int fd = -1;
     socklen_t size = sizeof fd;
     if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &fd, &size) == 0) return Fd(fd);
-    if (pid <= 0) return {};
-    fd = int(syscall(SYS_pidfd_open, pid, 0));
-    if (fd >= 0) fcntl(fd, F_SETFD, FD_CLOEXEC);
-    return Fd(fd);
+    if (errno != ENOPROTOOPT || pid <= 0) return {};
+    Fd opened(int(syscall(SYS_pidfd_open, pid, 0)));  // close-on-exec
+    if (hung_up(socket)) opened.reset();
+    return opened;
 }
 
 }  // namespace

@@ -264,7 +264,8 @@ bool Server::take_fault(Process& process, std::span<const std::byte> packet) {
 // --- stalls --------------------------------------------------------------------------------------
 
 void Server::look_for_stalls(Clock::time_point now) {
-    const uint64_t holding_up = table_.readers().pages().holding_up();
+    const Pages& pages = table_.readers().pages();
+    const uint64_t holding_up = pages.holding_up();
     const auto token = table_.readers().token();
     for (unsigned place = 0; place < processes_.size(); ++place) {
         if (!processes_[place]) continue;
@@ -274,7 +275,9 @@ void Server::look_for_stalls(Clock::time_point now) {
         } else if (process.held_token != token) {
             process.held_token = token;
             process.held_since = now;
-        } else if (now - process.held_since >= config_.stall_bound) {
+        } else if (now - process.held_since >= config_.stall_bound && pages.inside(place, token)) {
+            // Seen by the writer all the time, and by us now: had the writer been kept from
+            // looking, the process might have left long ago.
             stalled(place, now);
         }
     }

@@ -92,6 +92,16 @@ bool ReaderPages::page_passed(unsigned process, uint64_t token) noexcept {
     return pending == 0;
 }
 
+bool ReaderPages::inside(unsigned process, uint64_t token) const noexcept {
+    const ReaderPage& p = page(process);
+    for (uint64_t rest = p.taken().load(std::memory_order_relaxed); rest != 0; rest &= rest - 1) {
+        const auto slot = unsigned(std::countr_zero(rest));
+        const uint64_t count = p.slots[slot].count.load(std::memory_order_relaxed);
+        if (count != 0 && count < token) return true;
+    }
+    return false;
+}
+
 unsigned ReaderPages::slots_taken(unsigned process) const noexcept {
     return unsigned(std::popcount(page(process).taken().load(std::memory_order_relaxed)));
 }

@@ -42,6 +42,9 @@ class ReaderPages {
 
     /// Bit n: the writer waits for process n (as of its last look). Threads: any.
     uint64_t holding_up() const noexcept { return holding_up_.load(std::memory_order_relaxed); }
+    /// A thread of the process is, by its page, in a section that began before `token`. For whoever
+    /// is about to blame it: the writer's last look may have been long ago. Threads: any.
+    bool inside(unsigned process, uint64_t token) const noexcept;
     /// Bit n: there is a process n. Threads: any.
     uint64_t live() const noexcept { return live_.load(std::memory_order_relaxed); }
     /// How many threads of a process may be inside sections: what its page says. Threads: any.

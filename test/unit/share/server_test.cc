@@ -259,6 +259,21 @@ TEST(Share, client_that_waits_in_sections_only_while_nobody_asks_is_left_alone) 
     reader.leave();
 }
 
+TEST(Share, client_that_left_while_the_writer_did_not_look_is_left_alone) {
+    Served s({.stall_bound = 20ms});
+    auto client = std::move(*Client::connect(s.directory.socket()));
+    auto reader = std::move(*client.reader(kEndpoint));
+    reader.enter();
+    const auto token = s.table->start_grace();
+    EXPECT_FALSE(s.table->grace_over(token));
+    reader.leave();
+    reader.enter();
+    std::this_thread::sleep_for(200ms);
+    EXPECT_TRUE(client.connected());
+    reader.leave();
+    EXPECT_TRUE(s.table->grace_over(token));
+}
+
 TEST(Share, child_of_a_client_can_go_without_harm) {
     Served s;
     std::optional<Client> client(std::move(*Client::connect(s.directory.socket())));

@@ -55,7 +55,9 @@ TEST_F(ReaderPagesTest, section_that_is_open_at_the_start_is_waited_for) {
     const auto grace = readers.start_grace();
     EXPECT_FALSE(readers.grace_over(grace));
     EXPECT_EQ(readers.pages().holding_up(), 1u);
+    EXPECT_TRUE(readers.pages().inside(process.number(), grace));
     section.leave();
+    EXPECT_FALSE(readers.pages().inside(process.number(), grace));
     EXPECT_TRUE(readers.grace_over(grace));
     EXPECT_EQ(readers.pages().holding_up(), 0u);
 }
