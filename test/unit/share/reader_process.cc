@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -46,18 +47,25 @@ void add(std::atomic<uint64_t>& count, uint64_t n) {
     std::mt19937 rng(std::random_device{}());
     tally.there.store(1);
     for (;;) {
-        uint64_t hits = 0, faults = 0, violations = 0;
+        uint64_t faults = 0, violations = 0;
+        struct Found {
+            uint64_t slot, page;
+        };
+        std::array<Found, 32> found;
+        size_t hits = 0;
         reader.enter();
-        for (int i = 0; i < 32; ++i) {
+        for (size_t i = 0; i < found.size(); ++i) {
             const uint64_t slot = rng() % kSlots;
             const auto t = reader.translate({iova_of(slot)}, 8, Access::kRead);
-            if (!t) {
+            if (t)
+                found[hits++] = {slot, t.gpa().value / 4096};
+            else
                 ++faults;
-                continue;
-            }
-            ++hits;
-            violations +=
-                memory.pages[t.gpa().value / 4096].word.load(std::memory_order_relaxed) != slot;
+        }
+        // Used as late as allowed.
+        for (size_t i = 0; i < hits; ++i) {
+            const auto& word = memory.pages[found[i].page].word;
+            violations += word.load(std::memory_order_relaxed) != found[i].slot;
         }
         reader.leave();
         add(tally.sections, 1);
