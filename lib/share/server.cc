@@ -218,6 +218,11 @@ void Server::ended(unsigned place) {
 /// Nothing waits for its sections any more; its place is free.
 void Server::forget(unsigned place) {
     if (!processes_[place]) return;
+    // Closing is not enough: as long as a child of a fork() elsewhere in the daemon has copies,
+    // their events would go on to come, and be taken for those of the next process in this place.
+    const Process& process = *processes_[place];
+    for (const int fd : {process.socket.get(), process.peer.fd()})
+        (void)epoll_ctl(events_.get(), EPOLL_CTL_DEL, fd, nullptr);
     table_.readers().pages().remove(place);
     processes_[place].reset();
 }

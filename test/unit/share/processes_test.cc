@@ -42,6 +42,25 @@ TEST_F(Processes, that_stops_inside_a_section_is_killed_after_the_bound) {
     EXPECT_NE(s.log().find("raise reader_stall_ms"), std::string::npos) << s.log();
 }
 
+TEST_F(Processes, that_is_gone_takes_none_with_it_that_comes_to_its_place) {
+    Served s;
+    Child first = start(s, "spin");
+    // Whoever forks keeps what the server has of the first alive, after the server has closed it.
+    const pid_t keeper = fork();
+    if (keeper == 0)
+        for (;;) pause();
+    first.kill();
+    ASSERT_TRUE(eventually([&] { return s.server->processes() == 0; }));
+    const auto client = Client::connect(s.directory.socket());
+    ASSERT_TRUE(client) << client.error().message;
+    EXPECT_EQ(s.table->readers().pages().live(), 1u);
+    std::this_thread::sleep_for(100ms);
+    EXPECT_TRUE(client->connected());
+    EXPECT_EQ(s.server->processes(), 1u);
+    kill(keeper, SIGKILL);
+    waitpid(keeper, nullptr, 0);
+}
+
 TEST_F(Processes, that_spins_inside_a_section_is_killed_too) {
     Served s({.stall_bound = 50ms});
     Child child = start(s, "spin");
