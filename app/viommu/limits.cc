@@ -16,6 +16,9 @@ constexpr size_t kFdsOfTheProcess = 256;
 constexpr size_t kFdsPerGuest = 10;
 /// Listener, connection and our copy of it; kick, call and error of two queues.
 constexpr size_t kFdsPerSocket = 9;
+/// Where there are readers: listener, epoll, the arena once more, one that is being refused; socket
+/// and pidfd of each process.
+constexpr size_t kFdsOfReaders = 4 + 2 * table::ReaderPages::kMaxProcesses;
 
 size_t sockets(const Config& config) {
     size_t n = config.guests.size();
@@ -26,7 +29,10 @@ size_t sockets(const Config& config) {
 }  // namespace
 
 size_t fds_needed(const Config& config) {
-    return kFdsOfTheProcess + config.guests.size() * kFdsPerGuest + sockets(config) * kFdsPerSocket;
+    size_t readers = 0;
+    for (const Guest& guest : config.guests) readers += guest.readers ? kFdsOfReaders : 0;
+    return kFdsOfTheProcess + readers + config.guests.size() * kFdsPerGuest +
+           sockets(config) * kFdsPerSocket;
 }
 
 std::optional<std::string> too_many_sockets(const Config& config) {
@@ -41,8 +47,7 @@ std::optional<std::string> too_many_sockets(const Config& config) {
 Result<void> raise_fd_limit(const Config& config) {
     const rlim_t needed = fds_needed(config);
     rlimit limit{};
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return fail("getrlimit: {}", std::strerror(errno));
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return fail("getrlimit: {}", std::strerror(errno));
     const rlim_t before = limit.rlim_max;
     limit.rlim_max = std::max(before, needed);  // root may
     limit.rlim_cur = limit.rlim_max;

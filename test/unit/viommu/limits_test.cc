@@ -36,6 +36,13 @@ void raise_from(rlim_t soft, rlim_t hard, const Config& config) {
     _exit(raised ? 0 : 1);
 }
 
+TEST(Limits, readers_need_descriptors_too) {
+    Config config = with(2, 0);
+    const size_t before = fds_needed(config);
+    config.guests[1].readers.emplace();
+    EXPECT_EQ(fds_needed(config), before + 132);  // two for each of 64 processes, and 4
+}
+
 TEST(Limits, soft_limit_is_raised_to_the_hard_one) {
     EXPECT_EXIT(raise_from(200, 6000, with(256, 0)), testing::ExitedWithCode(0),
                 "raised soft=6000");
