@@ -8,6 +8,7 @@
 #include "daemon_process.hh"
 #include "options.hh"
 #include "ping_pong.hh"
+#include "reader_process.hh"
 #include "syscalls.hh"
 #include "viommu_guest.hh"
 #include "workload.hh"
@@ -26,6 +27,8 @@ constexpr uint64_t kGuestPages = 4096;
 /// Where the timed requests map: pages [kTimedFirst, kTimedFirst + kTimedPages).
 constexpr uint64_t kTimedFirst = 1 << 20;
 constexpr uint64_t kTimedPages = 4096;
+/// What the reader asks about: mapped all the time.
+constexpr uint64_t kReadFirst = kTimedFirst - 512, kReadPages = 64;
 constexpr const char* kPingPong = "cache line ping-pong";
 
 enum class Pattern : uint8_t {
@@ -55,7 +58,7 @@ class Requester {
         const uint64_t start = Clock::ticks(), end = start + Clock::ticks_in(ns);
         uint64_t requests = 0;
         do {
-            auto done = c.pattern == Pattern::kStrict ? strict(c) : deferred(c);
+            auto done = c.pattern == Pattern::kStrict ? strict(c, end) : deferred(c);
             if (!done) return tl::unexpected(done.error());
             requests += *done;
         } while (Clock::ticks() < end);
@@ -100,12 +103,18 @@ class Requester {
         return ok;
     }
 
-    Result<uint64_t> strict(Case& c) {
+    /// At `end` the UNMAPs that are left are for tidy(): beside a reader on the same CPU each may
+    /// take many milliseconds.
+    Result<uint64_t> strict(Case& c, uint64_t end) {
         batch_.clear();
         const uint64_t first = next_;
         for (unsigned i = 0; i < c.batch; ++i) batch_.push_back(map(next_page()));
         if (auto ok = timed(batch_, c.map, c.map_ring); !ok) return tl::unexpected(ok.error());
         for (unsigned i = 0; i < c.batch; ++i) {
+            if (i != 0 && Clock::ticks() > end) {
+                while (i < c.batch) pending_.push_back((first + i++) % kTimedPages);
+                return c.batch + (c.batch - pending_.size());
+            }
             const Request request = unmap((first + i) % kTimedPages);
             if (auto ok = timed(std::span(&request, 1), c.unmap, c.unmap_ring); !ok)
                 return tl::unexpected(ok.error());
@@ -149,6 +158,7 @@ name = "vm0"
 socket = "@DIR@/iommu.sock"
 lcore = 1
 bypass = false
+readers = "@DIR@/readers.sock"
   [[guest.endpoint]]
   id = "{}"
 )",
@@ -173,6 +183,9 @@ Result<Setup> connect(const std::string& socket) {
     s.iommu = std::move(*iommu);
     if (auto answer = s.iommu->attach(kDomain, kEndpoint); !answer.ok())
         return fail("ATTACH was answered {}", to_string(answer));
+    const auto read = *IovaRange::from_length({kReadFirst * kPage}, kReadPages * kPage);
+    if (auto answer = s.iommu->map(kDomain, read, Gpa{0}); !answer.ok())
+        return fail("MAP was answered {}", to_string(answer));
     return s;
 }
 
@@ -221,7 +234,6 @@ Table round_trips(const std::vector<Case>& cases, const std::vector<double>& pin
                   const std::string& title) {
     Table table{
         title, "ns for a batch, the guest's own work included", {"pattern", "batch"}, {}, {}};
-    const Measured ball = measured(kPingPong, ping_pong);
     for (const Case& c : cases) {
         std::vector<Measured> rows;
         const auto add = [&](const char* name, const std::vector<double>& samples) {
@@ -233,8 +245,9 @@ Table round_trips(const std::vector<Case>& cases, const std::vector<double>& pin
         add(alone ? kUnmap : "each UNMAP", c.unmap);
         if (alone) add(kUnmapRing, c.unmap_ring);
         add("MAPs and UNMAPs", c.mixed);
-        if (alone) rows.push_back(ball);
-        table.add(rows, {c.pattern_text(), std::to_string(c.batch)}, alone ? kPingPong : "");
+        const bool compare = alone && !ping_pong.empty();
+        if (compare) rows.push_back(measured(kPingPong, ping_pong));
+        table.add(rows, {c.pattern_text(), std::to_string(c.batch)}, compare ? kPingPong : "");
     }
     return table;
 }
@@ -255,8 +268,8 @@ Point point(double x, const Summary& s, double by = 1) {
 }
 
 void draw_charts(const std::vector<Case>& cases, const Table& trips, const Table& rates,
-                 const std::string& company, Results& results) {
-    Chart one{"One request alone" + company, "quantile", "ns", {}};
+                 Results& results) {
+    Chart one{"One request alone", "quantile", "ns", {}};
     one.labels = {"median", "p99", "p99.9"};
     for (const char* name : {kMap, kUnmap, kPingPong}) {
         const Measured& m = trips.row(name, {"strict", "1"}).measured;
@@ -267,12 +280,10 @@ void draw_charts(const std::vector<Case>& cases, const Table& trips, const Table
     }
     results.charts.push_back(std::move(one));
 
-    Chart each{"What a request takes, by size of the batch" + company,
-               "requests in a batch",
-               "ns per request",
-               {}};
+    Chart each{
+        "What a request takes, by size of the batch", "requests in a batch", "ns per request", {}};
     Series maps{"MAPs", {}}, mixed{"MAPs and UNMAPs", {}}, unmaps{"UNMAP, each alone", {}};
-    Chart rate{"Requests per second" + company, "requests in a batch", "thousand per second", {}};
+    Chart rate{"Requests per second", "requests in a batch", "thousand per second", {}};
     rate.log_y = false;
     Series strict{"strict: UNMAPs alone", {}}, deferred{"deferred: UNMAPs in batches", {}};
     for (const Case& c : cases) {
@@ -314,6 +325,65 @@ void judge(const Table& trips, const Kernel& kernel, Results& results) {
          worst <= 5 && kernel.known && kernel.least == 0});
 }
 
+/// All patterns and batches in turn, and the ping-pong between them, `rounds` times.
+Result<std::vector<Case>> time_requests(const Options& options, Requester& requester,
+                                        const DaemonProcess& daemon, unsigned rounds,
+                                        double slice_ns, bool beside_reader,
+                                        std::vector<double>& ping_pong) {
+    std::vector<Case> cases;
+    const bool few = beside_reader && options.pace.quick;
+    for (const unsigned batch : {1u, 8u, 32u, 256u})
+        if (!few || batch == 1) cases.push_back({Pattern::kStrict, batch});
+    for (const unsigned batch : {8u, 32u, 256u})
+        if (!few || batch == 8) cases.push_back({Pattern::kDeferred, batch});
+    PingPong pair(options.cpu(1));
+    for (unsigned round = 0; round <= rounds; ++round) {
+        daemon.pause();  // the partner needs its CPU
+        for (int i = 0; i < 5 && !beside_reader; ++i) ping_pong.push_back(pair.measure(2000));
+        daemon.resume();
+        for (size_t i = 0; i < cases.size(); ++i) {
+            Case& c = cases[(i + round) % cases.size()];
+            if (auto ok = requester.run(c, slice_ns); !ok) return tl::unexpected(ok.error());
+            if (auto ok = requester.tidy(); !ok) return tl::unexpected(ok.error());
+            if (round == 0) c = {c.pattern, c.batch};  // warm-up
+        }
+        if (round == 0) ping_pong.clear();
+    }
+    return cases;
+}
+
+/// The same, while another process translates at full rate. On two CPUs it takes turns with the
+/// guest: an UNMAP may find it inside a section and without a CPU.
+Result<void> beside_a_reader(const Options& options, Requester& requester,
+                             const DaemonProcess& daemon, unsigned rounds, double slice_ns,
+                             Results& results) {
+    auto reader = ReaderProcess::start(daemon.path("readers.sock"), kEndpoint,
+                                       Iova{kReadFirst * kPage}, kReadPages, options.cpu(2));
+    if (!reader) return tl::unexpected(reader.error());
+    std::vector<double> ping_pong;
+    const uint64_t before = reader->translations(), start = Clock::ticks();
+    auto cases = time_requests(options, requester, daemon, rounds, slice_ns, true, ping_pong);
+    if (!cases) return tl::unexpected(cases.error());
+    const double seconds = Clock::ns(Clock::ticks() - start) / 1e9;
+    const uint64_t done = reader->translations() - before;
+    if (done == 0) return fail("the reader process translated nothing");
+    if (reader->faults() != 0) return fail("{} translations were faults", reader->faults());
+    Table trips = round_trips(*cases, ping_pong,
+                              "round trips through the ring, a reader process at full rate");
+    trips.notes.push_back(
+        fmt::format("the reader did {:.1f} million translations per second, in "
+                    "bursts of 32",
+                    double(done) / seconds / 1e6));
+    if (options.cpus.size() < 3)
+        trips.notes.push_back(fmt::format(
+            "3 threads on {} cores: time-sliced; guest and reader share one, and a wait can last "
+            "until the reader runs again",
+            options.cpus.size()));
+    report(results, std::move(trips));
+    report(results, rates(*cases, "requests through the ring, a reader process at full rate"));
+    return {};
+}
+
 }  // namespace
 
 Result<void> run_requests(const Options& options, Results& results) {
@@ -325,31 +395,16 @@ Result<void> run_requests(const Options& options, Results& results) {
     if (!setup) return tl::unexpected(setup.error());
     Requester requester(*setup->iommu);
 
-    std::vector<Case> cases;
-    for (const unsigned batch : {1u, 8u, 32u, 256u}) cases.push_back({Pattern::kStrict, batch});
-    for (const unsigned batch : {8u, 32u, 256u}) cases.push_back({Pattern::kDeferred, batch});
     const double slice_ns = options.pace.quick ? 3e6 : 20e6;
     const unsigned rounds =
         options.pace.quick ? 3 : unsigned(std::max(3.0, options.pace.seconds * 1e9 / slice_ns / 8));
-    PingPong pair(options.cpu(1));
     std::vector<double> ping_pong;
-    for (unsigned round = 0; round <= rounds; ++round) {
-        // The daemon's CPU is needed for the partner.
-        daemon->pause();
-        for (int i = 0; i < 5; ++i) ping_pong.push_back(pair.measure(2000));
-        daemon->resume();
-        for (size_t i = 0; i < cases.size(); ++i) {
-            Case& c = cases[(i + round) % cases.size()];
-            if (auto ok = requester.run(c, slice_ns); !ok) return ok;
-            if (auto ok = requester.tidy(); !ok) return ok;
-            if (round == 0) c = {c.pattern, c.batch};  // warm-up
-        }
-        if (round == 0) ping_pong.clear();
-    }
+    auto cases = time_requests(options, requester, *daemon, rounds, slice_ns, false, ping_pong);
+    if (!cases) return tl::unexpected(cases.error());
     const auto kernel = count_syscalls(requester, *daemon, slice_ns);
     if (!kernel) return tl::unexpected(kernel.error());
-    Table trips = round_trips(cases, ping_pong, "round trips through the ring, no reader");
-    Table per_second = rates(cases, "requests through the ring, no reader");
+    Table trips = round_trips(*cases, ping_pong, "round trips through the ring, no reader");
+    Table per_second = rates(*cases, "requests through the ring, no reader");
     trips.notes.push_back(
         kernel->known
             ? fmt::format("system calls during {} requests, one at a time: {} of the guest, {} of "
@@ -360,10 +415,11 @@ Result<void> run_requests(const Options& options, Results& results) {
     if (options.cpus.size() < 2)
         trips.notes.push_back("guest and daemon share a CPU: time-sliced, of no use as figures");
     judge(trips, *kernel, results);
-    draw_charts(cases, trips, per_second, "", results);
+    draw_charts(*cases, trips, per_second, results);
     report(results, std::move(trips));
     report(results, std::move(per_second));
-    return {};
+    return beside_a_reader(options, requester, *daemon, options.pace.quick ? 1 : rounds / 2,
+                           slice_ns, results);
 }
 
 }  // namespace viommu::perf

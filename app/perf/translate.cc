@@ -368,7 +368,7 @@ Result<void> in_company(const Options& options, Results& results) {
                         {count_text(size), company.readers_text(), company.writer_text()},
                         find(measured, key(company, name))};
                 const Measured& lone = find(measured, key(companies[0], name));
-                row.baseline = "lone";
+                row.baseline = "a lone reader, idle writer";
                 row.ratio = row.measured.cpu->median / lone.cpu->median;
                 row.measured.name = name;
                 table.rows.push_back(std::move(row));
