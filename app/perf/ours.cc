@@ -103,10 +103,10 @@ class WalkLane final : public Lane {
                 std::memory_order_acquire);  // R1
             if (table::entry::is_leaf(e)) {
                 if (!allows(table::entry::rights(e), Access::kRead)) return 0;
-                return table::entry::address(e) + (iova & ((uint64_t{1} << shift) - 1));
+                return table::entry::gpa(e, iova).value;
             }
             if (e == 0) return 0;
-            node = view_.node(table::entry::address(e));
+            node = view_.node(table::entry::node(e));
         }
         return 0;
     }

@@ -22,7 +22,8 @@ constexpr uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to 
 
 unsigned levels_for(uint64_t input_last, unsigned granule_lg2) {
     const unsigned bits = unsigned(std::bit_width(input_last));
-    if (bits <= granule_lg2 + kNodeBits) return 1;
+    // Readers begin their walks at a node of level 2; a tree has one even where it needs none.
+    if (bits <= granule_lg2 + kMinLevels * kNodeBits) return kMinLevels;
     return (bits - granule_lg2 + kNodeBits - 1) / kNodeBits;
 }
 

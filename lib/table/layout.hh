@@ -25,27 +25,40 @@ inline constexpr unsigned kNodeBytes = kNodeEntries * sizeof(uint64_t);
 /// The smallest granule: an entry keeps its flags in the bits below it.
 inline constexpr unsigned kMinGranuleLg2 = 12;
 
+/// The fewest levels of a tree.
+inline constexpr unsigned kMinLevels = 3;
+
 using AtomicWord = Atomic<uint64_t>;
 static_assert(AtomicWord::is_always_lock_free && sizeof(AtomicWord) == 8);
 
 /// A tree entry is one word.
 ///
 ///   0                  nothing is mapped here
-///   kTable | offset    a Node of the level below, at `offset` in the arena
-///   kLeaf  | frame     `frame` (GPA, granule aligned) is mapped here with the rights in bits 0-2;
-///                      kFirst, kLast: the mapping begins, ends with this leaf
+///   offset | kTable    a Node of the level below, at `offset` in the arena
+///   shift | ...        a leaf. `shift` is GPA - IOVA, modulo 2^64: the same all over a mapping, so
+///                      that leaves of a run are told by equal shifts, and a translation is one
+///                      addition. Bits 0-5: log2 of the bytes that the leaf covers. Bits 9-11:
+///                      the rights. kFirst, kLast: the mapping begins, ends with this leaf
 namespace entry {
-inline constexpr uint64_t kRights = 0x7;  // enum class Access
-inline constexpr uint64_t kLeaf = 1u << 3;
-inline constexpr uint64_t kFirst = 1u << 4;
-inline constexpr uint64_t kLast = 1u << 5;
+inline constexpr uint64_t kSizeLg2 = 0x3f;
 inline constexpr uint64_t kTable = 1u << 6;
+inline constexpr uint64_t kFirst = 1u << 7;
+inline constexpr uint64_t kLast = 1u << 8;
+inline constexpr unsigned kRightsShift = 9;
 inline constexpr uint64_t kAddress = ~uint64_t{0xfff};
 
-constexpr bool is_leaf(uint64_t e) { return (e & kLeaf) != 0; }
 constexpr bool is_table(uint64_t e) { return (e & kTable) != 0; }
-constexpr uint64_t address(uint64_t e) { return e & kAddress; }
-constexpr Access rights(uint64_t e) { return Access(e & kRights); }
+constexpr bool is_leaf(uint64_t e) { return e != 0 && !is_table(e); }
+/// Of a table: where its node is.
+constexpr uint64_t node(uint64_t e) { return e - kTable; }
+/// Of leaves.
+constexpr uint64_t shift(uint64_t e) { return e & kAddress; }
+constexpr Gpa gpa(uint64_t e, uint64_t iova) { return {shift(e) + iova}; }
+constexpr unsigned size_lg2(uint64_t e) { return unsigned(e & kSizeLg2); }
+constexpr Access rights(uint64_t e) { return Access(e >> kRightsShift & 7); }
+constexpr uint64_t leaf(Gpa gpa, uint64_t iova, unsigned size_lg2, Access rights) {
+    return (gpa.value - iova) | uint64_t(rights) << kRightsShift | size_lg2;
+}
 }  // namespace entry
 
 struct Node {
@@ -99,6 +112,8 @@ struct RegionSlot {
 
 /// What an arena holds and where; constant.
 struct ArenaLayout {
+    /// 0. Readers that find no way down in a tree look here instead, so as not to branch.
+    uint64_t nothing;
     uint64_t magic;
     uint32_t version;
     uint32_t header_bytes;
@@ -106,7 +121,7 @@ struct ArenaLayout {
     uint64_t input_first;
     uint64_t input_last;
     uint32_t granule_lg2;
-    uint32_t levels;  ///< of the tree; level 0 is indexed by granule
+    uint32_t levels;  ///< of the tree, 3 or more; level 0 is indexed by granule
     uint64_t endpoints_offset;
     uint64_t domains_offset;
     uint64_t regions_offset;

@@ -25,7 +25,7 @@ uint64_t Nodes::take() noexcept {
         if (book(offset).used != 0) {
             for (auto& word : at(offset)->entries) {
                 const uint64_t e = word.load(std::memory_order_relaxed);
-                if (entry::is_table(e)) free_.push_back(entry::address(e));
+                if (entry::is_table(e)) free_.push_back(entry::node(e));
                 word.store(0, std::memory_order_relaxed);
             }
         }
@@ -60,7 +60,7 @@ uint64_t Nodes::count(uint64_t offset) noexcept {
     uint64_t n = 1;
     for (const auto& word : at(offset)->entries) {
         const uint64_t e = word.load(std::memory_order_relaxed);
-        if (entry::is_table(e)) n += count(entry::address(e));
+        if (entry::is_table(e)) n += count(entry::node(e));
     }
     return n;
 }

@@ -17,8 +17,7 @@ struct Walk {
     uint64_t count = 0;  // nodes
     bool open = false;   // inside a mapping whose kLast has not come yet
     uint64_t next = 0;   // where an open mapping must go on
-    uint64_t next_gpa = 0;
-    Access rights = Access::kNone;
+    uint64_t before = 0;  // the leaf before this one
 
     template <class... Args>
     void complain(fmt::format_string<Args...> f, Args&&... args) {
@@ -30,13 +29,16 @@ struct Walk {
         if (open && (begins || first != next))
             complain("mapping before {:#x} has no last leaf", first);
         if (!open && !begins) complain("leaf {:#x} belongs to no mapping", first);
-        if (open && (entry::address(e) != next_gpa || entry::rights(e) != rights))
+        if (open && (entry::shift(e) != entry::shift(before) ||
+                     entry::rights(e) != entry::rights(before)))
             complain("leaf {:#x} does not continue its mapping", first);
+        if (entry::size_lg2(e) != shape.shift(level))
+            complain("leaf {:#x} of level {} says it has 2^{} bytes", first, level,
+                     entry::size_lg2(e));
         mappings += begins;
         open = (e & entry::kLast) == 0;
         next = first + (uint64_t{1} << shape.shift(level));
-        next_gpa = entry::address(e) + (uint64_t{1} << shape.shift(level));
-        rights = entry::rights(e);
+        before = e;
     }
 
     void node(uint64_t offset, unsigned level, uint64_t base, bool is_root) {
@@ -53,7 +55,7 @@ struct Walk {
             } else if (level == 0) {
                 complain("table entry {:#x} in a lowest node, at {:#x}", e, first);
             } else {
-                node(entry::address(e), level - 1, first, false);
+                node(entry::node(e), level - 1, first, false);
             }
         }
         const Book& book = nodes.book(offset);

@@ -33,7 +33,7 @@ std::optional<uint64_t> plan(Nodes& nodes, const Shape& shape, Node* node, unsig
             // A linked node is never empty, so a table under a whole slot is an overlap too.
             if (e != 0 && (whole || entry::is_leaf(e))) return false;
             if (whole) return true;
-            Node* child = e == 0 ? nullptr : nodes.at(entry::address(e));
+            Node* child = e == 0 ? nullptr : nodes.at(entry::node(e));
             const auto below = plan(nodes, shape, child, level - 1, part);
             if (!below) return false;
             needed += *below + (child == nullptr);
@@ -49,8 +49,8 @@ struct Mapping {
     Gpa gpa;
     Access rights;
 
-    uint64_t leaf(IovaRange part) const {
-        uint64_t e = (gpa + (part.first - range.first)).value | entry::kLeaf | uint64_t(rights);
+    uint64_t leaf(IovaRange part, unsigned size_lg2) const {
+        uint64_t e = entry::leaf(gpa, range.first.value, size_lg2, rights);
         if (part.first == range.first) e |= entry::kFirst;
         if (part.last == range.last) e |= entry::kLast;
         return e;
@@ -67,12 +67,12 @@ uint32_t fill(Nodes& nodes, const Shape& shape, uint64_t offset, unsigned level,
                   [&](unsigned index, IovaRange part, bool whole) {
                       AtomicWord& word = node->entries[index];
                       if (whole) {
-                          word.store(mapping.leaf(part), std::memory_order_release);  // W1 pairs R1
+                          word.store(mapping.leaf(part, shape.shift(level)), std::memory_order_release);  // W1 pairs R1
                           ++entries;
                           return true;
                       }
                       const uint64_t e = load(word);
-                      const uint64_t child = e != 0 ? entry::address(e) : nodes.take();
+                      const uint64_t child = e != 0 ? entry::node(e) : nodes.take();
                       added += fill(nodes, shape, child, level - 1, part, mapping);
                       if (e == 0) {
                           // After everything below it, so that a reader never meets a hole.
@@ -104,7 +104,7 @@ Removed clear(Nodes& nodes, const Shape& shape, uint64_t offset, unsigned level,
                       const uint64_t e = load(word);
                       if (e == 0) return true;
                       if (entry::is_table(e)) {
-                          const uint64_t child = entry::address(e);
+                          const uint64_t child = entry::node(e);
                           if (!whole) {
                               const Removed below = clear(nodes, shape, child, level - 1, part);
                               removed.mappings += below.mappings;
@@ -148,7 +148,7 @@ std::optional<Leaf> find_leaf(Nodes& nodes, const Shape& shape, uint64_t root, u
         if (entry::is_leaf(e))
             return Leaf{e, shape.slot_first(iova, level), shape.slot_last(iova, level)};
         if (e == 0) return std::nullopt;
-        offset = entry::address(e);
+        offset = entry::node(e);
     }
     return std::nullopt;
 }

@@ -55,7 +55,7 @@ std::optional<Leaf> first_leaf(const NodeAt& node_at, const Shape& shape, uint64
             node->entries[shape.index(at, level)].load(std::memory_order_acquire);  // R1 pairs W1
         if (entry::is_leaf(e)) return Leaf{e, shape.slot_first(at, level), slot_last};
         if (entry::is_table(e)) {
-            const auto below = first_leaf(node_at, shape, entry::address(e), level - 1, at,
+            const auto below = first_leaf(node_at, shape, entry::node(e), level - 1, at,
                                           std::min(last, slot_last));
             if (below) return below;
         }

@@ -6,6 +6,11 @@
 
 namespace viommu::xlate {
 
+namespace {
+/// Walks that are under way together. More than a core can have misses outstanding.
+constexpr size_t kBurst = 32;
+}  // namespace
+
 Result<Reader> Reader::create(const table::View& view, table::Section section, FaultSink& faults,
                               EndpointId endpoint) {
     const table::EndpointSlot* slot = view.endpoint(endpoint);
@@ -32,19 +37,29 @@ Reader::Reader(Reader&& other) noexcept
     lost_faults_.add(other.lost_faults_.was());
 }
 
-Translation Reader::extend(Iova iova, uint64_t bytes, Access need, Gpa gpa, uint64_t have,
-                           Access rights) noexcept {
+Translation Reader::translate_afar(Iova iova, uint64_t bytes, Access need) noexcept {
+    if (table::route::kind(route_) == table::route::kTree)
+        return answer(iova, bytes, need, walker_.find(iova.value));
+    if (table::route::kind(route_) == table::route::kBypass) return bypassed(iova, bytes);
+    return Translation::faulted(FaultReason::kDomain);
+}
+
+Translation Reader::extend(Iova iova, uint64_t bytes, Access need, uint64_t entry) noexcept {
+    using namespace table;
+    const uint64_t shift = entry::shift(entry);
+    const Gpa gpa = entry::gpa(entry, iova.value);
+    Access rights = entry::rights(entry);
+    uint64_t have = (iova.value | ((uint64_t{1} << entry::size_lg2(entry)) - 1)) - iova.value + 1;
     while (have < bytes) {
         const uint64_t next = iova.value + have;
         if (next < iova.value) break;  // past 2^64-1
-        unsigned size_lg2;
-        const uint64_t e = find(next, size_lg2);
-        if (e == 0 || !allows(table::entry::rights(e), need)) break;
-        if (table::entry::address(e) != gpa.value + have) break;
-        if ((table::entry::rights(e) & Access::kMmio) != (rights & Access::kMmio)) break;
-        rights = rights & table::entry::rights(e);
+        if (!walker_.find_near(next, entry)) entry = walker_.find(next);
+        if (entry == 0 || !allows(entry::rights(entry), need)) break;
+        if (entry::shift(entry) != shift) break;
+        if ((entry::rights(entry) & Access::kMmio) != (rights & Access::kMmio)) break;
+        rights = rights & entry::rights(entry);
         // `next` is the first address of its leaf: the leaf before ended there.
-        have += uint64_t{1} << size_lg2;
+        have += uint64_t{1} << entry::size_lg2(entry);
     }
     return Translation::to(gpa, std::min(have, bytes), rights);
 }
@@ -53,9 +68,30 @@ unsigned Reader::translate_burst(std::span<const Lookup> in, std::span<Translati
                                  Access need) noexcept {
     assert(out.size() >= in.size());
     unsigned faulted = 0;
-    for (size_t i = 0; i < in.size(); ++i) {
-        out[i] = translate(in[i].iova, in[i].bytes, need);
-        faulted += !out[i];
+    if (table::route::kind(route_) != table::route::kTree) {
+        for (size_t i = 0; i < in.size(); ++i) {
+            out[i] = translate_afar(in[i].iova, in[i].bytes, need);
+            faulted += !out[i];
+        }
+        return faulted;
+    }
+    while (!in.empty()) {
+        const size_t n = std::min(in.size(), kBurst);
+        // First all walks down to level 1, then the last word of each: these are what misses the
+        // caches, and by then all of them are on their way.
+        Walker::Halfway half[kBurst];
+        for (size_t i = 0; i < n; ++i) {
+            const uint64_t iova = in[i].iova.value;
+            if (!walker_.start_near(iova, half[i])) [[unlikely]]
+                half[i] = walker_.start(iova);
+            walker_.prefetch(half[i]);
+        }
+        for (size_t i = 0; i < n; ++i) {
+            out[i] = answer(in[i].iova, in[i].bytes, need, walker_.finish(half[i]));
+            faulted += !out[i];
+        }
+        in = in.subspan(n);
+        out = out.subspan(n);
     }
     return faulted;
 }
@@ -91,7 +127,7 @@ std::optional<Mapping> Reader::next_mapping(Iova from) const noexcept {
         leaf = before;
     }
     Mapping mapping{{{leaf->first}, {leaf->last}},
-                    {entry::address(leaf->entry)},
+                    entry::gpa(leaf->entry, leaf->first),
                     entry::rights(leaf->entry)};
     while ((leaf->entry & entry::kLast) == 0 && leaf->last < end) {
         leaf = at_or_above(leaf->last + 1);

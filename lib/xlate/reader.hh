@@ -7,6 +7,7 @@
 
 #include "fault.hh"
 #include "viommu_table.hh"
+#include "walker.hh"
 
 namespace viommu::xlate {
 
@@ -23,6 +24,10 @@ class Translation {
 
     static constexpr Translation to(Gpa gpa, uint64_t bytes, Access rights = Access::kReadWrite) {
         return {gpa.value, std::min(bytes, kMaxBytes) | uint64_t(rights) << kBytesBits};
+    }
+    /// The same, `bytes` known to be at most kMaxBytes.
+    static constexpr Translation within_leaf(Gpa gpa, uint64_t bytes, Access rights) {
+        return {gpa.value, bytes | uint64_t(rights) << kBytesBits};
     }
     static constexpr Translation faulted(FaultReason why) { return {uint64_t(why), 0}; }
 
@@ -79,7 +84,7 @@ class Reader {
         // The generation first: what is remembered with a new one must have been found after it.
         generation_ = view_.header->generation.load(std::memory_order_acquire);  // R3 pairs W3
         route_ = endpoint_->route.load(std::memory_order_acquire);               // R2 pairs W2
-        cached_tag_ = kNoTag;
+        walker_.begin(table::route::root(route_));
     }
     void leave() noexcept { section_.leave(); }
 
@@ -122,14 +127,14 @@ class Reader {
     uint64_t lost_faults() const noexcept { return lost_faults_.was(); }
 
   private:
-    static constexpr uint64_t kNoTag = ~uint64_t{0};
-
     Reader(const table::View&, table::Section, FaultSink&, EndpointId, const table::EndpointSlot*);
-    Translation extend(Iova iova, uint64_t bytes, Access need, Gpa gpa, uint64_t have,
-                       Access rights) noexcept;
+    /// translate() where nothing near is remembered.
+    Translation translate_afar(Iova iova, uint64_t bytes, Access need) noexcept;
+    /// The answer, from the entry that covers `iova`.
+    Translation answer(Iova iova, uint64_t bytes, Access need, uint64_t entry) noexcept;
+    /// The same when the leaf allows the access but does not hold all of it.
+    Translation extend(Iova iova, uint64_t bytes, Access need, uint64_t entry) noexcept;
     Translation bypassed(Iova iova, uint64_t bytes) const noexcept;
-    /// The leaf entry that covers `iova` and its size as a power of two, or 0.
-    uint64_t find(uint64_t iova, unsigned& size_lg2) noexcept;
 
     table::Section section_;
     const table::EndpointSlot* endpoint_;
@@ -138,56 +143,31 @@ class Reader {
     EndpointId id_;
     uint64_t route_ = 0;
     uint64_t generation_ = 0;
-    // The last level-0 node walked to, valid in this section only.
-    uint64_t cached_tag_ = kNoTag;
-    const table::Node* cached_node_ = nullptr;
+    Walker walker_{view_};  // what it remembers is valid in this section only
     Counter lost_faults_;
 };
 
-inline uint64_t Reader::find(uint64_t iova, unsigned& size_lg2) noexcept {
-    const unsigned granule = view_.granule_lg2;
-    const uint64_t tag = iova >> (granule + table::kNodeBits);
-    if (tag == cached_tag_) [[likely]] {
-        size_lg2 = granule;
-        return cached_node_->entries[(iova >> granule) % table::kNodeEntries].load(
-            std::memory_order_acquire);  // R1 pairs W1
+inline Translation Reader::translate(Iova iova, uint64_t bytes, Access need) noexcept {
+    // Something is remembered only in a section with a tree, so this is the only question.
+    uint64_t entry;
+    if (!walker_.find_near(iova.value, entry)) [[unlikely]] {
+        walker_.approach(iova.value);
+        if (!walker_.find_near(iova.value, entry)) return translate_afar(iova, bytes, need);
     }
-    if (iova > view_.input_last) return 0;
-    const table::Node* node = view_.node(table::route::root(route_));
-    for (unsigned level = view_.levels; level-- > 0;) {
-        const unsigned shift = granule + table::kNodeBits * level;
-        if (level == 0) {
-            cached_tag_ = tag;
-            cached_node_ = node;
-        }
-        const uint64_t e = node->entries[(iova >> shift) % table::kNodeEntries].load(
-            std::memory_order_acquire);  // R1 pairs W1
-        if (!table::entry::is_table(e)) {
-            size_lg2 = shift;
-            return e;
-        }
-        node = view_.node(table::entry::address(e));
-    }
-    return 0;
+    return answer(iova, bytes, need, entry);
 }
 
-inline Translation Reader::translate(Iova iova, uint64_t bytes, Access need) noexcept {
-    if (table::route::kind(route_) != table::route::kTree) [[unlikely]] {
-        if (table::route::kind(route_) != table::route::kBypass)
-            return Translation::faulted(FaultReason::kDomain);
-        return bypassed(iova, bytes);
-    }
-    unsigned size_lg2;
-    const uint64_t e = find(iova.value, size_lg2);
-    if (e == 0 || !allows(table::entry::rights(e), need)) [[unlikely]]
+inline Translation Reader::answer(Iova iova, uint64_t bytes, Access need,
+                                  uint64_t entry) noexcept {
+    if (!allows(table::entry::rights(entry), need) || (need == Access::kNone && entry == 0))
+        [[unlikely]]
         return Translation::faulted(FaultReason::kMapping);
-    const uint64_t offset = iova.value & ((uint64_t{1} << size_lg2) - 1);
-    const uint64_t have = (uint64_t{1} << size_lg2) - offset;
-    const Gpa gpa{table::entry::address(e) + offset};
-    const Access rights = table::entry::rights(e);
-    if (bytes <= have) [[likely]]
-        return Translation::to(gpa, bytes, rights);
-    return extend(iova, bytes, need, gpa, have, rights);
+    // The last byte is in the same leaf. (0 bytes: either way there is no translation.)
+    const uint64_t last = iova.value + bytes - 1;
+    if ((iova.value ^ last) >> table::entry::size_lg2(entry) != 0) [[unlikely]]
+        return extend(iova, bytes, need, entry);
+    return Translation::within_leaf(table::entry::gpa(entry, iova.value), bytes,
+                                    table::entry::rights(entry));
 }
 
 }  // namespace viommu::xlate
