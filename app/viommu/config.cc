@@ -144,6 +144,17 @@ void read_quotas(const Section& s, device::Config& device) {
     }
 }
 
+void read_hugepages(const Section& s, device::Config& device) {
+    const auto text = s.string("hugepages", "\"auto\"").value_or("auto");
+    if (text == "always")
+        device.hugepages = table::Hugepages::kAlways;
+    else if (text == "never")
+        device.hugepages = table::Hugepages::kNever;
+    else if (text != "auto")
+        s.problem("hugepages",
+                  "is no choice of pages; write \"auto\", \"always\" or \"never\"");
+}
+
 Peer read_peer(const Section& s) {
     constexpr std::string_view kForms =
         "write \"vdev:net_tap0,iface=vtap0\", \"ethdev:<DPDK port name>\" or "
@@ -256,8 +267,8 @@ std::optional<Readers> read_readers(const Section& s, Rules& rules) {
 Guest read_guest(const Section& s, Rules& rules) {
     s.check_keys({"name", "socket", "lcore", "page_sizes", "input_range", "domain_range", "bypass",
                   "legacy_bypass", "dirty_log", "msi", "reserved", "max_domains", "max_mappings",
-                  "arena", "faults_per_second", "readers", "reader_stall_ms", "stalled_readers",
-                  "endpoint", "net"});
+                  "arena", "hugepages", "faults_per_second", "readers", "reader_stall_ms",
+                  "stalled_readers", "endpoint", "net"});
     Guest guest;
     guest.name = read_name(s, "\"vm0\"");
     guest.socket = read_socket(s, "\"/run/dpdk-viommu/vm0/iommu.sock\"");
@@ -273,6 +284,7 @@ Guest read_guest(const Section& s, Rules& rules) {
     read_common_regions(s, guest.device, granule);
     read_quotas(s, guest.device);
     guest.readers = read_readers(s, rules);
+    read_hugepages(s, guest.device);
     read_endpoints(s, guest, rules, granule);
     return guest;
 }

@@ -43,7 +43,7 @@ class GuestIommu {
     vhost::IommuPort port_;
     std::unique_ptr<vhost::Socket> socket_;
     uint64_t refused_connections_ = 0;  // of a socket that was closed
-    std::array<uint64_t, 3> told_{};            // of Stats::exhausted
+    std::array<uint64_t, table::kQuotas> told_{};            // of Stats::exhausted
 };
 
 /// Create the directories that lead to `socket`, for this user only. Those that are there stay as

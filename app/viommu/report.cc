@@ -157,9 +157,10 @@ void add_device(Counters& out, const std::string& guest, const device::Device::S
     out.add(prefix, "requests.unreadable", stats.unreadable.was());
     for (size_t s = 0; s < stats.status.size(); s++)
         out.add(prefix, "status." + lower(to_string(Status(s))), stats.status[s].was());
-    constexpr std::string_view kQuotas[] = {"domains", "mappings", "arena"};  // table::Quota
+    constexpr std::string_view kNames[] = {"domains", "mappings", "arena"};  // table::Quota
+    static_assert(std::size(kNames) == table::kQuotas);
     for (size_t q = 0; q < stats.exhausted.size(); q++)
-        out.add(prefix, fmt::format("quota.{}", kQuotas[q]), stats.exhausted[q].was());
+        out.add(prefix, fmt::format("quota.{}", kNames[q]), stats.exhausted[q].was());
     out.add(prefix, "faults.reported", stats.faults_reported.was());
     out.add(prefix, "faults.dropped_no_buffer", stats.faults_dropped_no_buffer.was());
     out.add(prefix, "faults.dropped_rate", stats.faults_dropped_rate.was());

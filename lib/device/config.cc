@@ -108,6 +108,7 @@ Result<std::unique_ptr<Device>> Device::create(const Config& config) {
         .max_mappings = config.max_mappings,
         .arena_bytes = config.arena_bytes,
         .max_readers = config.max_readers,
+        .hugepages = config.hugepages,
     });
     if (!table) return tl::unexpected(table.error());
     (*table)->set_bypass(config.bypass && !config.legacy_bypass);

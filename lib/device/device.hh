@@ -43,6 +43,7 @@ struct Config {
     uint64_t max_mappings = 1u << 20;
     uint64_t arena_bytes = uint64_t{64} << 20;
     unsigned max_readers = 64;
+    table::Hugepages hugepages = table::Hugepages::kAuto;  ///< of the arena
     uint32_t faults_per_second = 1000;  ///< reported per endpoint; more are counted as dropped
 };
 
@@ -128,7 +129,7 @@ class Device {
         Counter map_mmio;                           ///< maps with F_MMIO, answered OK
         Counter unreadable;                         ///< returned with used length 0
         std::array<Counter, 9> status;              ///< answers by Status
-        std::array<Counter, 3> exhausted;           ///< those of kNoMem, by table::Quota
+        std::array<Counter, table::kQuotas> exhausted;           ///< those of kNoMem, by table::Quota
         Counter faults_reported;
         Counter faults_dropped_no_buffer;
         Counter faults_dropped_rate;

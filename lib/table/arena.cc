@@ -2,6 +2,7 @@
 #include "arena.hh"
 
 #include <fcntl.h>
+#include <linux/memfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@ namespace viommu::table {
 namespace {
 
 constexpr uint64_t kPage = 4096;
+constexpr uint64_t kHugepage = uint64_t{2} << 20;
 /// A root, and a path of nodes below it: less cannot map anything.
 constexpr uint64_t kMinNodes = 16;
 
@@ -87,10 +89,31 @@ View view_of(const std::byte* base, const ArenaLayout& h) noexcept {
 Result<Arena> Arena::create(const Geometry& geometry) {
     const auto layout = lay_out(geometry);
     if (!layout) return tl::unexpected(layout.error());
-    const uint64_t bytes = layout->arena_bytes;
+    if (geometry.hugepages == Hugepages::kNever) return create(geometry, false);
+    if (geometry.hugepages == Hugepages::kAuto && layout->arena_bytes < kHugepage)
+        return create(geometry, false);
+    Geometry rounded = geometry;
+    rounded.arena_bytes = round_up(geometry.arena_bytes, kHugepage);
+    auto arena = create(rounded, true);
+    if (arena || geometry.hugepages == Hugepages::kAlways) return arena;
+    return create(geometry, false);
+}
 
-    const int fd = memfd_create("viommu-arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0) return fail("memfd_create for the arena: {}", std::strerror(errno));
+Result<Arena> Arena::create(const Geometry& geometry, bool huge) {
+    const auto layout = lay_out(geometry);
+    if (!layout) return tl::unexpected(layout.error());
+    const uint64_t bytes = layout->arena_bytes;
+    const auto failed = [&](int why) {
+        if (huge)
+            return fail("arena of {} bytes: {} hugepages of 2 MiB cannot be had: {}; raise the sysctl "
+                        "vm.nr_hugepages, or do with normal pages (hugepages = \"auto\")",
+                        bytes, bytes / kHugepage, std::strerror(why));
+        return fail("arena of {} bytes: {}", bytes, std::strerror(why));
+    };
+
+    const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+    const int fd = memfd_create("viommu-arena", huge ? flags | MFD_HUGETLB | MFD_HUGE_2MB : flags);
+    if (fd < 0) return failed(errno);
     // The size can never change again, so no reader can meet SIGBUS.
     void* base = MAP_FAILED;
     if (ftruncate(fd, off_t(bytes)) == 0)
@@ -103,18 +126,22 @@ Result<Arena> Arena::create(const Geometry& geometry) {
         const int why = errno;
         if (base != MAP_FAILED) munmap(base, bytes);
         close(fd);
-        return fail("arena of {} bytes: {}", bytes, std::strerror(why));
+        return failed(why);
     }
+    // Only a wish: whether the system makes large pages of shared memory is its administrator's.
+    if (!huge && geometry.hugepages != Hugepages::kNever) (void)madvise(base, bytes, MADV_HUGEPAGE);
 
     // The file is zero: every slot absent, every entry empty. Only the header has to be written.
     static_cast<ArenaLayout&>(*new (base) ArenaHeader{}) = *layout;
-    return Arena(fd, static_cast<std::byte*>(base), bytes);
+    return Arena(fd, static_cast<std::byte*>(base), bytes,
+                 huge ? kHugepage : uint64_t(sysconf(_SC_PAGESIZE)));
 }
 
 Arena::Arena(Arena&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)),
       base_(std::exchange(other.base_, nullptr)),
-      bytes_(other.bytes_) {}
+      bytes_(other.bytes_),
+      page_bytes_(other.page_bytes_) {}
 
 Arena::~Arena() {
     if (base_ != nullptr) munmap(base_, bytes_);

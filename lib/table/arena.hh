@@ -9,6 +9,13 @@
 
 namespace viommu::table {
 
+/// What an arena's memory is made of.
+enum class Hugepages : uint8_t {
+    kAuto,    ///< hugepages of 2 MiB when enough are free and the arena fills one, else normal pages
+    kNever,   ///< normal pages
+    kAlways,  ///< hugepages, or an error
+};
+
 /// What a guest's table can hold. Fixed when it is created.
 struct Geometry {
     unsigned granule_lg2 = 12;                            ///< smallest page, log2 bytes; >= 12
@@ -19,6 +26,8 @@ struct Geometry {
     uint64_t max_mappings = 1u << 20;                     ///< quota, over all domains of the guest
     uint64_t arena_bytes = uint64_t{64} << 20;            ///< address space; memory is used as touched
     unsigned max_readers = 64;                            ///< concurrent Readers
+    /// With hugepages arena_bytes is rounded up to them, and all of them are taken at once.
+    Hugepages hugepages = Hugepages::kAuto;
 };
 
 /// An arena mapped into this process, as a reader needs it: values copied out of the header once,
@@ -68,12 +77,17 @@ class Arena {
     /// The shared memory object, which no one can map writable any more, whoever holds it. Other
     /// processes map it read-only: MappedArena.
     int fd() const noexcept { return fd_; }
+    /// Of the pages it got: 2 MiB, or the system's. (Of normal pages, the kernel may make large ones.)
+    uint64_t page_bytes() const noexcept { return page_bytes_; }
 
   private:
-    Arena(int fd, std::byte* base, uint64_t bytes) : fd_(fd), base_(base), bytes_(bytes) {}
+    static Result<Arena> create(const Geometry& geometry, bool huge);
+    Arena(int fd, std::byte* base, uint64_t bytes, uint64_t page_bytes)
+        : fd_(fd), base_(base), bytes_(bytes), page_bytes_(page_bytes) {}
     int fd_;
     std::byte* base_;
     uint64_t bytes_;
+    uint64_t page_bytes_;
 };
 
 }  // namespace viommu::table

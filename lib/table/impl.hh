@@ -11,6 +11,12 @@
 
 namespace viommu::table {
 
+/// RegionSlots that some endpoints of a domain have.
+struct Table::RegionSet {
+    uint32_t first, count;
+    uint32_t endpoints;
+};
+
 /// What only the writer knows. All of it can be made again from the arena.
 struct Table::Impl {
     explicit Impl(Arena& arena)
@@ -26,10 +32,6 @@ struct Table::Impl {
     std::unordered_map<DomainId, uint32_t> domain_slots;
     std::vector<uint32_t> free_domains;
     /// Per domain slot: the different sets of regions that its endpoints have. Nearly always one.
-    struct RegionSet {
-        uint32_t first, count;  // RegionSlots
-        uint32_t endpoints;
-    };
     std::vector<std::vector<RegionSet>> region_sets;
     uint64_t regions = 0;  // RegionSlots in use
     uint64_t mappings = 0;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// Table::self_check(): every invariant, derived again from the arena alone.
-#include <algorithm>
 #include <vector>
 
 #include "impl.hh"
@@ -75,24 +74,26 @@ std::string Table::self_check() const {
     Arena& arena = const_cast<Arena&>(arena_);
     uint64_t mappings = 0;
     uint64_t nodes = 0;
+    struct Members {
+        uint32_t attached = 0, reserving = 0;
+    };
+    std::vector<Members> members(arena.header().max_domains + 1);  // by domain slot, plus one
+    for (const auto& [id, slot] : impl.endpoint_slots) {
+        const EndpointSlot& e = arena.endpoints()[slot];
+        Members& of_domain = members[e.domain_slot.load()];
+        ++of_domain.attached;
+        of_domain.reserving += e.regions != 0;
+    }
     for (const auto& [id, index] : impl.domain_slots) {
-        const uint32_t slot = index;  // a binding cannot be captured
+        const uint32_t slot = index;
         const DomainSlot& d = arena.domains()[slot];
-        const auto attached =
-            std::count_if(impl.endpoint_slots.begin(), impl.endpoint_slots.end(), [&](auto& e) {
-                return arena.endpoints()[e.second].domain_slot.load() == slot + 1;
-            });
+        const auto [attached, reserving] = members[slot + 1];
         if (d.id.load() != id || d.endpoints.load() == 0 || d.endpoints.load() != attached)
             return fmt::format("domain {}: slot {} says id {} with {} endpoints, {} are attached",
                                id, slot, d.id.load(), d.endpoints.load(), attached);
         uint64_t with_regions = 0;
         for (const auto& set : impl.region_sets[slot]) with_regions += set.endpoints;
-        const auto reserving =
-            std::count_if(impl.endpoint_slots.begin(), impl.endpoint_slots.end(), [&](auto& e) {
-                const EndpointSlot& endpoint = arena.endpoints()[e.second];
-                return endpoint.domain_slot.load() == slot + 1 && endpoint.regions != 0;
-            });
-        if (with_regions != uint64_t(reserving))
+        if (with_regions != reserving)
             return fmt::format("domain {}: {} endpoints have reserved regions, the book says {}", id,
                                reserving, with_regions);
         if (d.state.load() == DomainSlot::kBypass) continue;

@@ -135,35 +135,41 @@ void Table::release_domain(uint32_t slot, const EndpointSlot& endpoint) {
     impl_->free_domains.push_back(slot);
 }
 
+/// The different sets of regions that the domain's endpoints have.
+std::vector<Table::RegionSet>& Table::region_sets(const DomainSlot& d) noexcept {
+    return impl_->region_sets[size_t(&d - arena_.domains())];
+}
+
+/// That of `e` among them, or null.
+Table::RegionSet* Table::region_set(const DomainSlot& d, const EndpointSlot& e) noexcept {
+    for (auto& set : region_sets(d))
+        if (set.first == e.first_region && set.count == e.regions) return &set;
+    return nullptr;
+}
+
 void Table::join(DomainSlot& d, const EndpointSlot& e) {
     store(d.endpoints, load(d.endpoints) + 1);
     if (e.regions == 0) return;
-    auto& sets = impl_->region_sets[size_t(&d - arena_.domains())];
-    for (auto& set : sets)
-        if (set.first == e.first_region && set.count == e.regions) {
-            ++set.endpoints;
-            return;
-        }
-    sets.push_back({e.first_region, e.regions, 1});
+    if (auto* set = region_set(d, e))
+        ++set->endpoints;
+    else
+        region_sets(d).push_back({e.first_region, e.regions, 1});
 }
 
 void Table::part(DomainSlot& d, const EndpointSlot& e) {
     store(d.endpoints, load(d.endpoints) - 1);
-    auto& sets = impl_->region_sets[size_t(&d - arena_.domains())];
-    for (auto& set : sets)
-        if (set.first == e.first_region && set.count == e.regions && --set.endpoints == 0) {
-            set = sets.back();
-            sets.pop_back();
-            return;
-        }
+    auto* set = region_set(d, e);
+    if (set == nullptr || --set->endpoints != 0) return;
+    auto& sets = region_sets(d);
+    *set = sets.back();
+    sets.pop_back();
 }
 
 /// Nothing is mapped where `e` must not map.
 bool Table::compatible(const DomainSlot& d, const EndpointSlot& e) noexcept {
     const uint64_t root = load(d.root);
     if (root == 0 || load(d.mappings) == 0) return true;
-    for (const auto& set : impl_->region_sets[size_t(&d - arena_.domains())])
-        if (set.first == e.first_region && set.count == e.regions) return true;
+    if (region_set(d, e) != nullptr) return true;
     const RegionSlot* r = arena_.regions() + e.first_region;
     return std::none_of(r, r + e.regions, [&](const RegionSlot& region) {
         return occupied(impl_->nodes, impl_->shape, root, {{region.first}, {region.last}});
@@ -172,7 +178,7 @@ bool Table::compatible(const DomainSlot& d, const EndpointSlot& e) noexcept {
 
 /// An endpoint of the domain must not map some of `range`.
 bool Table::reserved(const DomainSlot& d, IovaRange range) noexcept {
-    for (const auto& set : impl_->region_sets[size_t(&d - arena_.domains())]) {
+    for (const auto& set : region_sets(d)) {
         const RegionSlot* r = arena_.regions() + set.first;
         for (const RegionSlot* end = r + set.count; r != end; ++r)
             if (range.overlaps({{r->first}, {r->last}})) return true;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "arena.hh"
 #include "readers.hh"
@@ -19,6 +20,7 @@ struct Reserved {
 
 /// What is limited. A request beyond is answered kNoMem.
 enum class Quota : uint8_t { kDomains, kMappings, kArena };
+inline constexpr size_t kQuotas = 3;
 
 /// The writer of one guest's table.
 ///
@@ -116,7 +118,10 @@ class Table {
     Table(Arena arena, const Geometry& geometry);
 
     struct Impl;
+    struct RegionSet;
 
+    std::vector<RegionSet>& region_sets(const DomainSlot& domain) noexcept;
+    RegionSet* region_set(const DomainSlot& domain, const EndpointSlot& endpoint) noexcept;
     Status refuse(Quota quota) noexcept;
     Result<uint32_t> intern(std::span<const Reserved> reserved);
     void join(DomainSlot& domain, const EndpointSlot& endpoint);

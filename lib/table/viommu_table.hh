@@ -21,7 +21,7 @@
 ///
 /// Cost: MAP, UNMAP, ATTACH and DETACH look at no more than two nodes of each level, however many
 /// mappings they are about (and at each reserved region of the domain's endpoints). A reader walks
-/// at most `levels` nodes (4 for 48-bit input at 4 KiB granules, 2 for a 1 GiB aperture). Memory:
+/// at most `levels` nodes (4 for 48-bit input at 4 KiB granules, and never fewer than 3). Memory:
 /// 8 bytes per mapped granule, one 4 KiB node per 512 of them; 8 bytes per 2 MiB or 1 GiB stretch
 /// that a single mapping covers; 16 bytes of the writer's own per node.
 #pragma once

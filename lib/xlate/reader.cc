@@ -82,8 +82,10 @@ unsigned Reader::translate_burst(std::span<const Lookup> in, std::span<Translati
         Walker::Halfway half[kBurst];
         for (size_t i = 0; i < n; ++i) {
             const uint64_t iova = in[i].iova.value;
-            if (!walker_.start_near(iova, half[i])) [[unlikely]]
-                half[i] = walker_.start(iova);
+            if (!walker_.start_near(iova, half[i])) [[unlikely]] {
+                walker_.approach(iova);
+                if (!walker_.start_near(iova, half[i])) half[i] = walker_.start(iova);
+            }
             walker_.prefetch(half[i]);
         }
         for (size_t i = 0; i < n; ++i) {

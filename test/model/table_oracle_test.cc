@@ -164,7 +164,13 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Shape{"aperture", 12, {{0x1000000}, {0x3fffffff}}},
                     Shape{"bits48", 12, {{0}, {(uint64_t{1} << 48) - 1}}},
                     Shape{"bits64", 12, {{0}, {~uint64_t{0}}}},
-                    Shape{"granule64k", 16, {{0}, {(uint64_t{1} << 40) - 1}}}),
+                    Shape{"bits39", 12, {{0}, {(uint64_t{1} << 39) - 1}}},
+                    Shape{"bits57", 12, {{0}, {(uint64_t{1} << 57) - 1}}},
+                    Shape{"granule16k", 14, {{0}, {~uint64_t{0}}}},
+                    Shape{"granule64k", 16, {{0}, {(uint64_t{1} << 40) - 1}}},
+                    Shape{"granule64k_bits64", 16, {{0}, {~uint64_t{0}}}},
+                    Shape{"granule2m", 21, {{0}, {(uint64_t{1} << 52) - 1}}},
+                    Shape{"granule2m_bits64", 21, {{0}, {~uint64_t{0}}}}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

@@ -23,6 +23,7 @@ reserved     = [ { first = 0x2000000, last = 0x2ffffff, type = "reserved" } ]
 max_domains  = 16
 max_mappings = 5000
 arena        = "16M"
+hugepages    = "never"
 faults_per_second = 7
 
   [[guest.endpoint]]
@@ -64,6 +65,7 @@ TEST(Config, full_example_sets_every_field) {
     EXPECT_EQ(guest.device.max_domains, 16u);
     EXPECT_EQ(guest.device.max_mappings, 5000u);
     EXPECT_EQ(guest.device.arena_bytes, 16u << 20);
+    EXPECT_EQ(guest.device.hugepages, table::Hugepages::kNever);
     EXPECT_EQ(guest.device.faults_per_second, 7u);
     EXPECT_EQ(guest.device.endpoints, (std::vector<EndpointId>{0x28, 0x20}));
 
@@ -249,6 +251,7 @@ TEST(Config, number_out_of_bounds_is_refused_with_the_bounds) {
                    {"vm.toml:7:", "4294967296", "0 to 4294967295"});
     expect_problem(guest_with("max_domains = 0"), {"max_domains = 0", "1 to 1048576"});
     expect_problem(guest_with("arena = \"4K\""), {"arena", "4K", "less than 1M"});
+    expect_problem(guest_with("hugepages = \"yes\""), {"hugepages", "yes", "always"});
     expect_problem(guest_with(net_with("mtu = 67")), {"vm.toml:11:", "mtu = 67", "68 to 9216"});
     expect_problem(guest_with(net_with("lcore = 128")), {"vm.toml:11:", "lcore = 128", "0 to 127"});
 }
