@@ -25,8 +25,9 @@ inline constexpr unsigned kNodeBytes = kNodeEntries * sizeof(uint64_t);
 /// The smallest granule: an entry keeps its flags in the bits below it.
 inline constexpr unsigned kMinGranuleLg2 = 12;
 
-/// The fewest levels of a tree.
+/// The fewest levels of a tree, and those of one for 64 bits.
 inline constexpr unsigned kMinLevels = 3;
+inline constexpr unsigned kMaxLevels = (64 - kMinGranuleLg2 + kNodeBits - 1) / kNodeBits;
 
 using AtomicWord = Atomic<uint64_t>;
 static_assert(AtomicWord::is_always_lock_free && sizeof(AtomicWord) == 8);
