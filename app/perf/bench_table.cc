@@ -28,10 +28,11 @@ Result<BenchTable> BenchTable::create(const table::Geometry& geometry) {
     return b;
 }
 
-Result<BenchTable> BenchTable::with_room_for(uint64_t mappings) {
+Result<BenchTable> BenchTable::with_room_for(uint64_t mappings, table::Hugepages hugepages) {
     table::Geometry geometry;
     geometry.max_mappings = mappings + 65536;
-    geometry.arena_bytes = mappings * 17 + (uint64_t{16} << 20);
+    geometry.arena_bytes = arena_for(mappings);
+    geometry.hugepages = hugepages;
     return create(geometry);
 }
 

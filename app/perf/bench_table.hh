@@ -16,7 +16,11 @@ class BenchTable {
 
     static Result<BenchTable> create(const table::Geometry& geometry);
     /// With room for `mappings` of 4K, at most two leaves' width apart.
-    static Result<BenchTable> with_room_for(uint64_t mappings);
+    static Result<BenchTable> with_room_for(uint64_t mappings,
+                                            table::Hugepages hugepages = table::Hugepages::kNever);
+
+    /// Of 2 MiB, that with_room_for() takes.
+    static uint64_t hugepages_for(uint64_t mappings) { return (arena_for(mappings) >> 21) + 1; }
 
     table::Table& table() { return *table_; }
     Result<xlate::Reader> reader() { return xlate::Reader::create(*table_, *faults_, kEndpoint); }
@@ -28,6 +32,8 @@ class BenchTable {
     void wait_for_readers();
 
   private:
+    static uint64_t arena_for(uint64_t mappings) { return mappings * 17 + (uint64_t{16} << 20); }
+
     BenchTable() = default;
     std::unique_ptr<table::Table> table_;
     std::unique_ptr<xlate::FaultQueue> faults_ = std::make_unique<xlate::FaultQueue>();

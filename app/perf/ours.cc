@@ -130,7 +130,9 @@ std::unique_ptr<Lane> Ours::lane() {
 }  // namespace
 
 Result<std::unique_ptr<Translator>> make_ours(const Workload& workload, Way way) {
-    auto table = BenchTable::with_room_for(workload.mapped.size());
+    auto table = BenchTable::with_room_for(workload.mapped.size(), way == Way::kHuge
+                                                                       ? table::Hugepages::kAlways
+                                                                       : table::Hugepages::kNever);
     if (!table) return tl::unexpected(table.error());
     for (const Mapped& m : workload.mapped) table->map(m.iova, m.bytes, m.gpa);
     // A neighbour of what the live writer maps, so that its node stays.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "bench_table.hh"
 #include "crew.hh"
 #include "options.hh"
 #include "translators.hh"
@@ -13,6 +14,7 @@ namespace viommu::perf {
 namespace {
 
 constexpr const char* kSingle = "translate";
+constexpr const char* kHuge = "translate, 2M hugepages";
 constexpr const char* kBurstOf = "translate_burst of 32";
 constexpr const char* kWalk = "4-level walk, no cache";
 constexpr const char* kMap = "shared_mutex + std::map";
@@ -75,6 +77,7 @@ Result<std::unique_ptr<Translator>> make(const std::string& name, const Workload
     if (name == kLoop) return make_nothing();
     return make_ours(workload, name == kWalk      ? Way::kWalk
                                : name == kBurstOf ? Way::kBurst
+                               : name == kHuge    ? Way::kHuge
                                                   : Way::kSingle);
 }
 
@@ -125,14 +128,23 @@ std::vector<Series> lines(const Table& table, const std::vector<double>& x,
 
 constexpr uint64_t kHot = 64;  ///< mappings of a hot working set
 
-Result<Table> race_by_size(const Options& options, const char* title, uint64_t hot) {
+Result<Table> race_by_size(const Options& options, const Machine& machine, const char* title,
+                           uint64_t hot) {
     const std::vector<uint64_t> sizes =
         options.pace.quick ? std::vector<uint64_t>{64, 4096}
                            : std::vector<uint64_t>{64, 512, 4096, 32768, 262144, 1 << 20};
     Table table{title, "ns per translation", {"mappings"}, {}, {}};
+    // An arena takes all of its pages at once.
+    const bool hugepages = machine.hugepages_free >= BenchTable::hugepages_for(sizes.back());
+    table.notes.push_back(
+        hugepages ? "the arena is on pages of 4K, except where hugepages are named"
+                  : fmt::format("the arena is on pages of 4K: hugepages would take {} free ones",
+                                BenchTable::hugepages_for(sizes.back())));
     for (const uint64_t size : sizes) {
         const auto workload = Workload::make(size, Pages::k4K, Order::kRandom, hot);
-        auto entrants = enter({kSingle, kBurstOf, kWalk, kMap, kLoop}, workload);
+        std::vector<std::string> names{kSingle, kBurstOf, kWalk, kMap, kLoop};
+        if (hugepages) names.insert(names.begin() + 1, kHuge);
+        auto entrants = enter(names, workload);
         if (!entrants) return tl::unexpected(entrants.error());
         table.add(race(*entrants, options.pace), {count_text(size)}, kMap);
     }
@@ -148,20 +160,22 @@ std::vector<double> sizes_of(const Table& table, const char* subject) {
 }
 
 Result<void> by_size(const Options& options, Results& results) {
-    auto all = race_by_size(options, "random 4K mappings, one reader, idle writer", 0);
+    auto all =
+        race_by_size(options, results.machine, "random 4K mappings, one reader, idle writer", 0);
     if (!all) return tl::unexpected(all.error());
     auto hot = race_by_size(
-        options, "hot: 64 neighbours among all mappings, 4K, random, one reader, idle writer",
-        kHot);
+        options, results.machine,
+        "hot: 64 neighbours among all mappings, 4K, random, one reader, idle writer", kHot);
     if (!hot) return tl::unexpected(hot.error());
 
+    std::vector<std::string> drawn{kSingle, kBurstOf, kWalk, kMap};
+    if (std::ranges::any_of(all->rows, [](const Row& r) { return r.subject == kHuge; }))
+        drawn.insert(drawn.begin() + 1, kHuge);
     Chart chart{"One translation, random 4K mappings", "mappings", "ns", {}};
-    chart.series =
-        lines(*all, sizes_of(*all, kSingle), {kSingle, kBurstOf, kWalk, kMap}, {kWalk, kMap});
+    chart.series = lines(*all, sizes_of(*all, kSingle), drawn, {kWalk, kMap});
     results.charts.push_back(std::move(chart));
     Chart hot_chart{"Hot: 64 neighbours among all mappings", "mappings", "ns", {}};
-    hot_chart.series =
-        lines(*hot, sizes_of(*hot, kSingle), {kSingle, kBurstOf, kWalk, kMap}, {kWalk, kMap});
+    hot_chart.series = lines(*hot, sizes_of(*hot, kSingle), drawn, {kWalk, kMap});
     hot_chart.target = 3;
     hot_chart.target_name = "target: 3 ns";
     results.charts.push_back(std::move(hot_chart));

@@ -34,6 +34,7 @@ class Translator {
 /// How a subject of lib/table is asked.
 enum class Way : uint8_t {
     kSingle,  ///< Reader::translate()
+    kHuge,    ///< the same, the arena on hugepages of 2 MiB
     kBurst,   ///< Reader::translate_burst()
     kWalk,    ///< from the root of the same tree, every level each time: no walk cache
 };
