@@ -101,9 +101,11 @@ class Reader {
     ///          (then fault() means nothing)
     Translation translate(Iova iova, uint64_t bytes, Access need) noexcept;
 
-    /// translate() of each of `in`, with the same answers in the same order. Returns how many of them
-    /// are no translation.
+    /// translate() of each of `in`, with the same answers in the same order. Returns how many of
+    /// them are no translation.
     ///
+    /// Cost:    all walks are under way at once, which pays where they miss the caches; where they
+    ///          hit, single calls are cheaper (doc/performance.md)
     /// Units:   out.size() >= in.size(); what is beyond in.size() is not touched
     /// Threads: the owner, inside a section
     unsigned translate_burst(std::span<const Lookup> in, std::span<Translation> out,
@@ -118,7 +120,8 @@ class Reader {
     ///          just coming or going may be found in part.
     std::optional<Mapping> next_mapping(Iova from) const noexcept;
 
-    /// Tell the guest about a fault, by its event queue. Counted as lost when the sink takes no more.
+    /// Tell the guest about a fault, by its event queue. Counted as lost when the sink takes no
+    /// more.
     void report(Iova iova, Access access, FaultReason why) noexcept {
         if (!faults_->push({iova, id_, why, access})) lost_faults_.add();
     }
