@@ -101,16 +101,19 @@ class Walker {
 #endif
         return half;
     }
-    /// Find the node of level 2 for a place.
+    /// Find the node of level 2 for a place, if there is a tree and it has one.
     [[gnu::always_inline]] void remember(uint64_t place) noexcept {
         using namespace table;
+        near_place_ = kNowhere;
+        if (root_ == 0) return;
         const Shape shape{kGranule, view_.levels};
         uint64_t entry = root_ | entry::kTable;
         for (unsigned level = view_.levels; level-- > kMinLevels && entry::is_table(entry);)
             entry = load(view_.base + entry::node(entry) +
                          shape.index(place << kNearLg2, level) * sizeof(AtomicWord));
+        if (!entry::is_table(entry)) return;
         near_ = view_.base + entry::node(entry);
-        near_place_ = root_ != 0 && entry::is_table(entry) ? place : kNowhere;
+        near_place_ = place;
     }
 
     table::View view_;

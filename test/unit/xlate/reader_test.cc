@@ -165,6 +165,30 @@ TEST_F(ReaderTest, route_is_that_of_the_section) {
     EXPECT_FALSE(at(0, 1));
 }
 
+// What is remembered from an earlier section must not be looked for in a tree that is no more.
+TEST(Reader, detached_high_in_a_64_bit_range_is_a_domain_fault) {
+    auto table = std::move(*table::Table::create({.input = {{0}, {~uint64_t{0}}}}));
+    FaultQueue faults;
+    ASSERT_TRUE(table->add_endpoint(1));
+    auto reader = std::move(*Reader::create(*table, faults, 1));
+    for (uint64_t top = 0; top < 128; ++top) {
+        const Iova iova{top << 57};
+        ASSERT_EQ(table->attach(1, 1, false), Status::kOk);
+        ASSERT_EQ(table->map(1, *IovaRange::from_length(iova, 4096), {0x5000}, Access::kRead),
+                  Status::kOk);
+        reader.enter();
+        EXPECT_EQ(reader.translate(iova, 8, Access::kRead).gpa(), Gpa{0x5000});
+        reader.leave();
+        ASSERT_EQ(table->detach(1, 1), Status::kOk);
+        ASSERT_TRUE(table->grace_over(table->start_grace()));
+        reader.enter();
+        const auto t = reader.translate(iova, 8, Access::kRead);
+        reader.leave();
+        EXPECT_FALSE(t);
+        EXPECT_EQ(t.fault(), FaultReason::kDomain);
+    }
+}
+
 TEST_F(ReaderTest, generation_moves_when_something_is_taken_away) {
     at(0, 1);
     const auto before = reader.generation();
