@@ -227,6 +227,12 @@ void Server::forget(unsigned place) {
     processes_[place].reset();
 }
 
+/// It lives, and nothing waits for it any more: connected() says so to it before that is true.
+void Server::cut_off(unsigned place) {
+    (void)shutdown(processes_[place]->socket.get(), SHUT_RDWR);
+    forget(place);
+}
+
 // --- faults --------------------------------------------------------------------------------------
 
 void Server::read_faults(unsigned place) {
@@ -242,7 +248,7 @@ void Server::read_faults(unsigned place) {
             "reader process {} sent {} bytes that are no fault report: disconnected; its page is "
             "not looked at any more, so it must not go on",
             process.peer.text(), packet.bytes);
-        return forget(place);
+        return cut_off(place);
     }
 }
 
@@ -298,7 +304,7 @@ void Server::stalled(unsigned place, Clock::time_point now) {
             "reader process {} was killed and has not ended in {} ms: taken offline. If it is in a "
             "system call on the guest's memory, that may still go on",
             process.peer.text(), bound_ms);
-        return forget(place);
+        return cut_off(place);
     }
     const std::string text = process.peer.text();
     if (config_.stalled == StalledReaders::kKill) {
@@ -323,7 +329,7 @@ void Server::stalled(unsigned place, Clock::time_point now) {
         "section{}",
         text, bound_ms, error == 0 ? "" : fmt::format(" (killing it: {})", std::strerror(error)),
         error == 0 ? "; stalled_readers = \"kill\" ends it in time" : "");
-    forget(place);
+    cut_off(place);
 }
 
 }  // namespace viommu::share

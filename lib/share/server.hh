@@ -93,6 +93,7 @@ class Server {
     void stalled(unsigned place, Clock::time_point now);
     void ended(unsigned place);
     void forget(unsigned place);
+    void cut_off(unsigned place);
     template <class... Args>
     void say(Level level, fmt::format_string<Args...> format, Args&&... args);
 
