@@ -12,6 +12,8 @@
 ///   Counter            one writer, any number of readers        counter.hh
 ///   Fd                 an owned file descriptor                 fd.hh
 ///   Atomic, full_fence  what writer and readers share           atomic.hh
+///
+/// Not included here: unix_socket.hh, what messages over unix sockets have in common.
 #pragma once
 
 #include "address.hh"

@@ -2,14 +2,14 @@
 #include "channel.hh"
 
 #include <poll.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
 #include <cassert>
 #include <cerrno>
 #include <cstring>
+
+#include "unix_socket.hh"
 
 namespace viommu::guest {
 
@@ -30,39 +30,19 @@ bool wait_for(int fd, short events, Clock::time_point deadline) {
     }
 }
 
-union ControlBuffer {
-    cmsghdr aligned;
-    char bytes[CMSG_SPACE(sizeof(int) * kMaxFds)];
-};
-
-void take_fds(msghdr& message, std::vector<Fd>* fds) {
-    for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-        const size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t i = 0; i < count; ++i) {
-            int fd;
-            std::memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-            Fd owned(fd);
-            if (fds != nullptr) fds->push_back(std::move(owned));
-        }
-    }
-}
-
 }  // namespace
 
 Result<Channel> Channel::connect(const std::string& path, Milliseconds timeout) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.empty() || path.size() >= sizeof address.sun_path)
-        return fail("socket '{}': the path must have 1 to {} characters", path,
-                    sizeof address.sun_path - 1);
-    std::memcpy(address.sun_path, path.data(), path.size());
+    const auto address = unix_address(path);
+    if (!address)
+        return fail("socket '{}': the path must have 1 to {} characters", path, kMaxSocketPath);
 
     const auto deadline = Clock::now() + timeout;
     for (;;) {
         Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
         if (!socket) return fail("socket: {}", std::strerror(errno));
-        if (::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0)
+        if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&*address),
+                      sizeof *address) == 0)
             return Channel(std::move(socket), timeout);
         const int why = errno;
         const bool worth_waiting =
@@ -77,21 +57,13 @@ Result<void> Channel::send(std::span<const std::byte> bytes, std::span<const int
     assert(fds.size() <= kMaxFds);
     if (!is_open()) return fail("not connected");
     const auto deadline = Clock::now() + timeout_;
-    ControlBuffer control;
+    ControlBuffer<kMaxFds> control;
     while (!bytes.empty()) {
         iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};
         msghdr message{};
         message.msg_iov = &part;
         message.msg_iovlen = 1;
-        if (!fds.empty()) {
-            message.msg_control = control.bytes;
-            message.msg_controllen = CMSG_SPACE(fds.size_bytes());
-            cmsghdr* c = CMSG_FIRSTHDR(&message);
-            c->cmsg_level = SOL_SOCKET;
-            c->cmsg_type = SCM_RIGHTS;
-            c->cmsg_len = CMSG_LEN(fds.size_bytes());
-            std::memcpy(CMSG_DATA(c), fds.data(), fds.size_bytes());
-        }
+        put_fds(message, fds, control.bytes);
         const ssize_t n = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n >= 0) {
             bytes = bytes.subspan(size_t(n));
@@ -110,7 +82,7 @@ Result<void> Channel::receive(std::span<std::byte> bytes, std::vector<Fd>* fds) 
     if (!is_open()) return fail("not connected");
     const auto deadline = Clock::now() + timeout_;
     const size_t wanted = bytes.size();
-    ControlBuffer control;
+    ControlBuffer<kMaxFds> control;
     while (!bytes.empty()) {
         iovec part{bytes.data(), bytes.size()};
         msghdr message{};

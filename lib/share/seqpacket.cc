@@ -1,33 +1,25 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "seqpacket.hh"
 
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 #include <thread>
 
+#include "unix_socket.hh"
+
 namespace viommu::share {
 namespace {
 
 constexpr size_t kMaxFds = 2;
 
-union ControlBuffer {
-    cmsghdr aligned;
-    char bytes[CMSG_SPACE(sizeof(int) * kMaxFds)];
-};
-
 Result<sockaddr_un> address_of(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.empty() || path.size() >= sizeof address.sun_path)
-        return fail("readers' socket '{}': the path must have 1 to {} bytes", path,
-                    sizeof address.sun_path - 1);
-    std::memcpy(address.sun_path, path.data(), path.size());
-    return address;
+    const auto address = unix_address(path);
+    if (!address)
+        return fail("readers' socket '{}': the path must have 1 to {} bytes", path, kMaxSocketPath);
+    return *address;
 }
 
 Fd make_socket() { return Fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)); }
@@ -104,16 +96,8 @@ int send_packet(int socket, std::span<const std::byte> bytes, std::span<const in
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;
-    ControlBuffer control{};
-    if (!fds.empty()) {
-        message.msg_control = control.bytes;
-        message.msg_controllen = CMSG_SPACE(fds.size_bytes());
-        cmsghdr* c = CMSG_FIRSTHDR(&message);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(fds.size_bytes());
-        std::memcpy(CMSG_DATA(c), fds.data(), fds.size_bytes());
-    }
+    ControlBuffer<kMaxFds> control{};
+    put_fds(message, fds, control.bytes);
     for (;;) {
         if (sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return 0;
         if (errno != EINTR) return errno;
@@ -125,7 +109,7 @@ Packet receive_packet(int socket, std::span<std::byte> buffer, std::vector<Fd>* 
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;
-    ControlBuffer control{};
+    ControlBuffer<kMaxFds> control{};
     message.msg_control = control.bytes;
     message.msg_controllen = sizeof control.bytes;
     ssize_t n;
@@ -134,16 +118,7 @@ Packet receive_packet(int socket, std::span<std::byte> buffer, std::vector<Fd>* 
         n = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | MSG_TRUNC);
     } while (n < 0 && errno == EINTR);
     if (n < 0) return {0, errno};
-    for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-        const size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t i = 0; i < count; ++i) {
-            int fd;
-            std::memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-            Fd owned(fd);
-            if (fds != nullptr) fds->push_back(std::move(owned));
-        }
-    }
+    take_fds(message, fds);
     return {size_t(n), 0};
 }
 

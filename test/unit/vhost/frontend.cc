@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <filesystem>
 
+#include "unix_socket.hh"
+
 namespace viommu::vhost::test {
 
 namespace {
@@ -61,15 +63,7 @@ bool Frontend::send(uint32_t request, std::span<const std::byte> payload, std::s
     msghdr m{};
     m.msg_iov = &data;
     m.msg_iovlen = 1;
-    if (!fds.empty()) {
-        m.msg_control = control;
-        m.msg_controllen = CMSG_SPACE(fds.size_bytes());
-        cmsghdr* c = CMSG_FIRSTHDR(&m);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(fds.size_bytes());
-        std::memcpy(CMSG_DATA(c), fds.data(), fds.size_bytes());
-    }
+    put_fds(m, fds, control);
     return sendmsg(socket_, &m, MSG_NOSIGNAL) == ssize_t(message.size());
 }
 
