@@ -3,6 +3,7 @@
 
 #include "guest.hh"
 #include "viommu_net.hh"
+#include "viommu_nic.hh"
 #include "viommu_vhost.hh"
 
 namespace viommu::app {
@@ -30,64 +31,19 @@ class PortEnd final : public PacketEnd {
     net::NetPort& port_;
 };
 
-/// A NetPort as what is behind a socket. It is taken from its lcore while the frontend changes it.
-class PortHandler final : public vhost::Handler {
+/// Behind a socket: taken from its lcore while the frontend changes it.
+class PortHandler final : public nic::NetHandler {
   public:
-    PortHandler(net::NetPort& port, bool dirty_log) : port_(port), dirty_log_(dirty_log) {}
+    using NetHandler::NetHandler;
     void drive_with(Patch& patch, poll::Poller& poller) {
         patch_ = &patch;
         poller_ = &poller;
     }
 
-    uint64_t features() const override {
-        return port_.features() | uint64_t{dirty_log_} << wire::VHOST_F_LOG_ALL;
-    }
-    uint16_t num_queues() const override { return net::NetPort::num_queues(); }
-    void features_acked(uint64_t features) override {
-        const Pause pause(*this);
-        port_.features_acked(features);
-    }
-    void config_read(uint32_t offset, std::span<std::byte> out) override {
-        port_.config_read(offset, out);
-    }
-    void config_write(uint32_t, std::span<const std::byte>) override {}
-    void memory_changed(std::shared_ptr<const virtq::MemoryMap> memory) override {
-        const Pause pause(*this);
-        port_.memory_changed(std::move(memory));
-    }
-    void disconnected() override {
-        const Pause pause(*this);
-        port_.memory_changed(nullptr);  // or the guest's memory would stay allocated
-    }
-    void log_changed(std::shared_ptr<const virtq::DirtyLog> log) override {
-        const Pause pause(*this);
-        port_.log_changed(std::move(log));
-    }
-    void queue_started(const virtq::Vring& vring) override {
-        const Pause pause(*this);
-        port_.queue_started(vring);
-    }
-    uint32_t queue_stopped(uint16_t index, Stop) override {
-        const Pause pause(*this);
-        return port_.queue_stopped(index);
-    }
-
   private:
-    class Pause {
-      public:
-        explicit Pause(const PortHandler& handler) : handler_(handler) {
-            handler_.poller_->remove(*handler_.patch_);
-        }
-        ~Pause() { handler_.poller_->add(*handler_.patch_); }
-        Pause(const Pause&) = delete;
-        Pause& operator=(const Pause&) = delete;
+    void pause() override { poller_->remove(*patch_); }
+    void resume() override { poller_->add(*patch_); }
 
-      private:
-        const PortHandler& handler_;
-    };
-
-    net::NetPort& port_;
-    const bool dirty_log_;
     Patch* patch_ = nullptr;
     poll::Poller* poller_ = nullptr;
 };
