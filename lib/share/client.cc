@@ -135,6 +135,7 @@ class Client::Impl final : public table::SlotOwner, public xlate::FaultSink {
         return false;
     }
 
+    int fd() const noexcept { return socket_.get(); }
     const table::View& view() const noexcept { return arena_.view(); }
     uint64_t lost() const noexcept { return lost_.load(std::memory_order_relaxed); }
 
@@ -189,6 +190,7 @@ Client::~Client() = default;
 
 Result<xlate::Reader> Client::reader(EndpointId endpoint) { return impl_->reader(endpoint); }
 bool Client::connected() const noexcept { return impl_->connected(); }
+int Client::fd() const noexcept { return impl_->fd(); }
 uint64_t Client::lost_faults() const noexcept { return impl_->lost(); }
 const std::string& Client::guest() const noexcept { return impl_->guest; }
 const table::View& Client::view() const noexcept { return impl_->view(); }

@@ -48,6 +48,8 @@ class Client {
     /// The daemon still waits for this process's sections. Once false, false for ever.
     /// Cost: one system call.
     bool connected() const noexcept;
+    /// To wait, by poll(), for the moment when connected() becomes false: POLLRDHUP. Not to be read.
+    int fd() const noexcept;
 
     /// Faults that were not sent: more than the daemon takes, or it took none.
     uint64_t lost_faults() const noexcept;
