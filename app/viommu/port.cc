@@ -20,12 +20,14 @@ net::Config net_config(const Net& net) {
 class PortEnd final : public PacketEnd {
   public:
     explicit PortEnd(net::NetPort& port) : port_(port) {}
-    unsigned receive(std::span<rte_mbuf*> out) noexcept override { return port_.from_guest(out); }
-    unsigned send(std::span<rte_mbuf*> in) noexcept override { return port_.to_guest(in); }
-    bool arm() noexcept override { return port_.arm(); }
-    void disarm() noexcept override { port_.disarm(); }
-    std::span<const int> wake_fds() const noexcept override { return port_.wake_fds(); }
-    std::chrono::microseconds sleep_limit() const noexcept override { return port_.sleep_limit(); }
+    unsigned receive(std::span<rte_mbuf*> out) noexcept override {
+        return port_.from_guest(0, out);
+    }
+    unsigned send(std::span<rte_mbuf*> in) noexcept override { return port_.to_guest(0, in); }
+    bool arm() noexcept override { return port_.arm(0); }
+    void disarm() noexcept override { port_.disarm(0); }
+    std::span<const int> wake_fds() const noexcept override { return port_.wake_fds(0); }
+    std::chrono::microseconds sleep_limit() const noexcept override { return port_.sleep_limit(0); }
 
   private:
     net::NetPort& port_;
@@ -102,8 +104,8 @@ void NetService::add_counters(Counters& out) const {
         });
     };
     out.add(impl_->prefix, "translations", impl_->port->translations());
-    add("from_guest", impl_->port->from_guest_counters());
-    add("to_guest", impl_->port->to_guest_counters());
+    add("from_guest", impl_->port->from_guest_counters(0));
+    add("to_guest", impl_->port->to_guest_counters(0));
 }
 
 uint64_t NetService::lost_faults() const { return impl_->port->lost_faults(); }

@@ -42,7 +42,7 @@ struct Config {
     uint32_t max_domains = 1024;
     uint64_t max_mappings = 1u << 20;
     uint64_t arena_bytes = uint64_t{64} << 20;
-    unsigned max_readers = 64;
+    unsigned max_readers = 1024;
     table::Hugepages hugepages = table::Hugepages::kAuto;  ///< of the arena
     uint32_t faults_per_second = 1000;  ///< reported per endpoint; more are counted as dropped
 };

@@ -3,9 +3,7 @@
 #include "port.hh"
 
 #include <algorithm>
-#include <cstring>
-
-#include "burst.hh"
+#include <utility>
 
 namespace viommu::net {
 
@@ -15,9 +13,6 @@ namespace {
 
 constexpr uint64_t bit(unsigned n) { return uint64_t{1} << n; }
 
-/// How long a stalled ring may wait to be looked at again while the lcore sleeps.
-constexpr std::chrono::microseconds kStallLatency{1000};
-
 /// The largest frame without an MTU: what a 16-bit IP length and an Ethernet header with two VLAN
 /// tags can make.
 constexpr uint32_t kMaxFrame = 65535 + 14 + 8;
@@ -25,15 +20,30 @@ constexpr uint32_t kEthernetOverhead = 14 + 8;
 
 }  // namespace
 
-Result<std::unique_ptr<NetPort>> NetPort::create(const Config& config, table::Table& table,
-                                                 xlate::FaultQueue& faults, rte_mempool& pool) {
-    auto reader = xlate::Reader::create(table, faults, config.endpoint);
-    if (!reader) return tl::unexpected(reader.error());
-    return std::unique_ptr<NetPort>(new NetPort(config, std::move(*reader), pool));
+Result<std::unique_ptr<NetPort>> NetPort::create(const Config& config,
+                                                 const MakeReader& make_reader,
+                                                 rte_mempool& pool) {
+    if (config.queue_pairs == 0 || config.queue_pairs > kMaxPairs)
+        return fail("{} queue pairs: there can be 1 to {}", config.queue_pairs, kMaxPairs);
+    const uint32_t max_frame = config.mtu ? *config.mtu + kEthernetOverhead : kMaxFrame;
+    std::unique_ptr<NetPort> port(new NetPort(config));
+    for (uint16_t pair = 0; pair < config.queue_pairs; ++pair) {
+        auto receive = make_reader();
+        if (!receive) return tl::unexpected(receive.error());
+        auto transmit = make_reader();
+        if (!transmit) return tl::unexpected(transmit.error());
+        port->pairs_.push_back(std::unique_ptr<Pair>(
+            new Pair{.receive{std::move(*receive), max_frame},
+                     .transmit{std::move(*transmit), pool, max_frame}}));
+    }
+    return port;
 }
 
-NetPort::NetPort(const Config& config, xlate::Reader reader, rte_mempool& pool)
-    : config_(config), reader_(std::move(reader)), pool_(pool) {}
+Result<std::unique_ptr<NetPort>> NetPort::create(const Config& config, table::Table& table,
+                                                 xlate::FaultQueue& faults, rte_mempool& pool) {
+    return create(
+        config, [&] { return xlate::Reader::create(table, faults, config.endpoint); }, pool);
+}
 
 uint64_t NetPort::features() const noexcept {
     return bit(VIRTIO_F_VERSION_1) | bit(VIRTIO_F_ACCESS_PLATFORM) | virtq::kRingFeatures |
@@ -41,27 +51,27 @@ uint64_t NetPort::features() const noexcept {
            (config_.mtu ? bit(VIRTIO_NET_F_MTU) : 0);
 }
 
-uint32_t NetPort::max_frame() const noexcept {
-    return config_.mtu ? *config_.mtu + kEthernetOverhead : kMaxFrame;
-}
-
 void NetPort::config_read(uint32_t offset, std::span<std::byte> out) const noexcept {
     virtio_net_config c{};
     std::copy(config_.mac.begin(), config_.mac.end(), c.mac);
-    c.status = VIRTIO_NET_S_LINK_UP;
-    c.max_virtqueue_pairs = 1;
+    c.status = link_up_.load(std::memory_order_relaxed) ? VIRTIO_NET_S_LINK_UP : 0;
+    c.max_virtqueue_pairs = config_.queue_pairs;
     c.mtu = config_.mtu.value_or(0);
     wire::read_config_window(c, offset, out);
 }
 
+bool NetPort::set_link(bool up) noexcept {
+    return link_up_.exchange(up, std::memory_order_relaxed) != up;
+}
+
 void NetPort::memory_changed(std::shared_ptr<const virtq::MemoryMap> memory) {
     memory_ = std::move(memory);
-    space_.set_memory(memory_.get());
+    for_each_queue([this](NetQueue& q) { q.set_memory(memory_.get()); });
 }
 
 void NetPort::log_changed(std::shared_ptr<const virtq::DirtyLog> log) {
     log_ = std::move(log);
-    space_.set_dirty_log(log_.get());
+    for_each_queue([this](NetQueue& q) { q.set_dirty_log(log_.get()); });
 }
 
 std::optional<virtq::Vring> NetPort::in_iovas(const virtq::Vring& vring) const noexcept {
@@ -73,86 +83,54 @@ std::optional<virtq::Vring> NetPort::in_iovas(const virtq::Vring& vring) const n
     return memory_ ? virtq::from_uva(vring, *memory_) : std::nullopt;
 }
 
+NetQueue* NetPort::queue(uint16_t index) noexcept {
+    if (index >= 2 * config_.queue_pairs) return nullptr;
+    Pair& pair = *pairs_[index / 2];
+    return index % 2 == 0 ? static_cast<NetQueue*>(&pair.receive) : &pair.transmit;
+}
+
 void NetPort::queue_started(const virtq::Vring& vring) {
-    Queue* q = queue(vring.index);
+    NetQueue* q = queue(vring.index);
     if (q == nullptr) return;
-    q->base = vring.base;
-    q->vring = in_iovas(vring);
-    // Without VERSION_1 the header has another size and rings another byte order.
-    if ((acked_ & bit(VIRTIO_F_VERSION_1)) == 0 || (q->vring && !q->vring->is_acceptable(acked_)))
-        q->vring.reset();
-    if (!q->vring) q->counters.ring_unusable.add();
-    q->ring.unbind();
-    q->started = q->stalled = false;
-    if (q->vring) chain_.reserve(q->vring->size);
-    collect_wake_fds();
-    const Burst bind_now(*this, *q);  // so that notifications are off from the start
+    q->start(in_iovas(vring), vring.base, acked_);
+    queues_changed();
 }
 
 uint32_t NetPort::queue_stopped(uint16_t index) noexcept {
-    Queue* q = queue(index);
+    NetQueue* q = queue(index);
     if (q == nullptr) return 0;
-    q->ring.unbind();
-    q->vring.reset();
-    collect_wake_fds();
-    return q->started ? q->ring.next_base() : q->base;
+    const uint32_t base = q->stop();
+    queues_changed();
+    return base;
 }
 
-void NetPort::collect_wake_fds() {
-    wake_fds_.clear();
-    for (const Queue* q : {&receive_, &transmit_})
-        if (q->vring && q->vring->kick_fd >= 0) wake_fds_.push_back(q->vring->kick_fd);
-}
-
-/// Bind the ring again if what it was bound to may have been taken away. Inside a section.
-bool NetPort::ready(Queue& q) noexcept {
-    if (q.ring.bound() && q.generation == reader_.generation()) [[likely]]
-        return true;
-    space_.report_faults(!q.stalled);  // once per stall
-    const bool bound = q.ring.bind(space_, *q.vring, acked_);
-    space_.report_faults(true);
-    if (!bound) {
-        if (!q.stalled) q.counters.ring_unmapped.add();
-        q.stalled = true;
-        return false;
+void NetPort::queues_changed() {
+    uint16_t running = 0;
+    while (running < pairs_.size() && pairs_[running]->receive.runs() &&
+           pairs_[running]->transmit.runs())
+        ++running;
+    active_.store(std::max<uint16_t>(1, running), std::memory_order_relaxed);
+    for (const auto& pair : pairs_) {
+        pair->wake_fds.clear();
+        for (const int fd : {pair->receive.kick_fd(), pair->transmit.kick_fd()})
+            if (fd >= 0) pair->wake_fds.push_back(fd);
     }
-    q.stalled = false;
-    q.generation = reader_.generation();
-    if (!q.started) {
-        q.ring.start_at_used_or(q.base);
-        q.started = true;
-    }
-    q.ring.enable_notifications(false);
-    return true;
 }
 
-virtq::Pop NetPort::take_chain(Queue& q) noexcept {
-    if (descriptors_ >= virtq::kBurstDescriptors) return virtq::Pop::kEmpty;
-    const virtq::Pop pop = q.ring.pop(chain_);
-    if (pop != virtq::Pop::kEmpty) descriptors_ += chain_.descriptors();
-    return pop;
+uint16_t NetPort::pair_for(const rte_mbuf&, uint16_t from) const noexcept {
+    return uint16_t(from % active_pairs());
 }
 
-void NetPort::count_broken(Queue& q) noexcept {
-    if (q.ring.stats().broken.was() == q.broken_seen) return;
-    q.broken_seen = q.ring.stats().broken.was();
-    q.counters.ring_broken.add();
+uint64_t NetPort::translations() const noexcept {
+    uint64_t sum = 0;
+    for_each_queue([&sum](const NetQueue& q) { sum += q.translations(); });
+    return sum;
 }
 
-bool NetPort::arm() noexcept {
-    // Buffers that the guest adds to the receiveq wake nobody: they are looked for when there is a
-    // packet for them.
-    const Burst burst(*this, transmit_);
-    return !burst || transmit_.ring.arm();
-}
-
-void NetPort::disarm() noexcept {
-    const Burst burst(*this, transmit_);
-    if (burst) transmit_.ring.enable_notifications(false);
-}
-
-std::chrono::microseconds NetPort::sleep_limit() const noexcept {
-    return transmit_.vring && transmit_.stalled ? kStallLatency : std::chrono::microseconds::max();
+uint64_t NetPort::lost_faults() const noexcept {
+    uint64_t sum = 0;
+    for_each_queue([&sum](const NetQueue& q) { sum += q.lost_faults(); });
+    return sum;
 }
 
 }  // namespace viommu::net

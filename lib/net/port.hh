@@ -2,19 +2,18 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "counters.hh"
-#include "iova_space.hh"
+#include "receive_queue.hh"
+#include "transmit_queue.hh"
 #include "viommu_wire.hh"
-
-struct rte_mbuf;
-struct rte_mempool;
 
 namespace viommu::net {
 
@@ -29,33 +28,44 @@ struct Config {
     EndpointId endpoint = 0;
     std::array<uint8_t, 6> mac{};
     std::optional<uint16_t> mtu{};  ///< offered to the guest, and enforced
+    uint16_t queue_pairs = 1;       ///< max_virtqueue_pairs, 1 to NetPort::kMaxPairs
+    /// All queues of the device come to us (a generic vhost-user device): the control queue, and
+    /// with it MQ and RSS, can be offered. Never where the VMM keeps that queue: it would take our
+    /// IOVAs for GPAs.
+    bool control_queue = false;
+    bool offloads = true;                   ///< checksum, TSO, USO both ways are offered
+    std::optional<uint32_t> speed_mbps{};   ///< VIRTIO_NET_F_SPEED_DUPLEX
     RingAddresses ring_addresses = RingAddresses::kAuto;
 };
 
 /// A NIC of a guest. Control methods have the shape of vhost::Handler's, whose adapter forwards
-/// them; packets go in and out as bursts.
+/// them; packets go in and out as bursts, per queue pair.
 ///
-/// A ring whose pages do not translate is *stalled*: nothing of it is touched, and each poll asks
-/// again. It goes on where it stopped as soon as it translates. Ring pages are translated once and
-/// again whenever the table's generation has moved.
+/// Pairs share nothing that packets write: each direction of each has a reader of its own, and may
+/// be used by an lcore of its own.
 ///
-/// Where a split ring starts is read from its used index, which is right because everything taken
-/// is returned in order within the same burst, and needs no trust in a VMM that read the base from
-/// the wrong page (aperture mode). A packed ring has no such index; there a VMM has nothing to read
-/// either and keeps what it was told, so the ring starts at its base.
-///
-/// Of one ring virtq::kBurstDescriptors are read per burst, and a chain, and no more: chains may be
-/// as long as the queue, and an UNMAP waits for the burst.
-///
-/// Threads: control methods while no packet method runs; packet methods on one lcore.
+/// Threads: control methods while no packet or sleeping method runs; of each pair, each direction
+///          is used by one lcore at a time.
 class NetPort {
   public:
-    static constexpr uint16_t kReceiveq = 0;   ///< to the guest
-    static constexpr uint16_t kTransmitq = 1;  ///< from the guest
-    static constexpr unsigned kBurst = 32;
+    static constexpr unsigned kBurst = NetQueue::kBurst;
+    static constexpr uint16_t kMaxPairs = 64;
+
+    /// Spec: 5.1.2 Virtqueues
+    static constexpr uint16_t receiveq(uint16_t pair) { return uint16_t(2 * pair); }
+    static constexpr uint16_t transmitq(uint16_t pair) { return uint16_t(2 * pair + 1); }
+
+    /// Makes a Reader of the port's endpoint; called for each queue.
+    using MakeReader = std::function<Result<xlate::Reader>()>;
 
     /// `pool`: where packets from the guest are put.
-    /// Errors: the endpoint is not behind the table's IOMMU; no reader slot is left.
+    /// Errors: the configuration; whatever `make_reader` says.
+    static Result<std::unique_ptr<NetPort>> create(const Config& config,
+                                                   const MakeReader& make_reader,
+                                                   rte_mempool& pool);
+    /// In the table's own process.
+    /// Errors: also: the endpoint is not behind the table's IOMMU; no reader slot is left (two are
+    ///         needed per pair).
     static Result<std::unique_ptr<NetPort>> create(const Config& config, table::Table& table,
                                                    xlate::FaultQueue& faults, rte_mempool& pool);
     NetPort(const NetPort&) = delete;
@@ -64,7 +74,9 @@ class NetPort {
     // --- control ---------------------------------------------------------------------------------
 
     uint64_t features() const noexcept;
-    static constexpr uint16_t num_queues() noexcept { return 2; }
+    uint16_t num_queues() const noexcept {
+        return uint16_t(2 * config_.queue_pairs + config_.control_queue);
+    }
     void features_acked(uint64_t features) noexcept { acked_ = features; }
     /// 5.1.4; bytes beyond the structure read as zero. There is nothing to write.
     void config_read(uint32_t offset, std::span<std::byte> out) const noexcept;
@@ -75,79 +87,89 @@ class NetPort {
     /// Returns what GET_VRING_BASE answers; the frontend's own base when the ring could never be
     /// read.
     uint32_t queue_stopped(uint16_t index) noexcept;
+    /// Whether there is a carrier (VIRTIO_NET_F_STATUS; up at first). True when the configuration
+    /// space has changed by it, which the frontend is to be told.
+    /// Threads: control, or any one other
+    bool set_link(bool up) noexcept;
+
+    uint16_t max_pairs() const noexcept { return config_.queue_pairs; }
+    /// Pairs that the guest uses, at least 1: those from the first on whose queues run.
+    /// Threads: any
+    uint16_t active_pairs() const noexcept { return active_.load(std::memory_order_relaxed); }
 
     // --- packets ---------------------------------------------------------------------------------
 
     /// Take packets that the guest sends, at most out.size() and kBurst; the caller owns them.
-    unsigned from_guest(std::span<rte_mbuf*> out) noexcept;
+    unsigned from_guest(uint16_t pair, std::span<rte_mbuf*> out) noexcept {
+        return pairs_[pair]->transmit.receive(out);
+    }
     /// Give packets to the guest, from the front, at most kBurst. Returns how many were taken
     /// (delivered or dropped, and freed); the rest stay the caller's.
-    unsigned to_guest(std::span<rte_mbuf*> in) noexcept;
+    unsigned to_guest(uint16_t pair, std::span<rte_mbuf*> in) noexcept {
+        return pairs_[pair]->receive.send(in);
+    }
+    /// The pair whose receiveq a packet should go to, when it came by queue `from` of the other
+    /// end. Threads: any
+    uint16_t pair_for(const rte_mbuf& packet, uint16_t from) const noexcept;
+    /// Do what the guest asks for by the control queue. Nothing to do: a load.
+    /// Threads: who uses pair 0
+    void poll_control() noexcept {}
 
     // --- sleeping (poll::Pollable's terms) -------------------------------------------------------
 
-    /// Ask the guest to kick for packets it sends. False when there are some.
-    bool arm() noexcept;
-    void disarm() noexcept;
-    /// Kick fds of running queues; constant between control calls.
-    std::span<const int> wake_fds() const noexcept { return wake_fds_; }
-    /// A stalled ring can ask for no kick, so the transmitq must be polled now and then. (The
-    /// receiveq is looked at when there is a packet for it.)
-    std::chrono::microseconds sleep_limit() const noexcept;
+    /// Ask the guest to kick for packets it sends. False when there are some. Buffers that it adds
+    /// to the receiveq wake nobody: they are looked for when there is a packet for them.
+    bool arm(uint16_t pair) noexcept { return pairs_[pair]->transmit.arm(); }
+    void disarm(uint16_t pair) noexcept { pairs_[pair]->transmit.disarm(); }
+    /// Kick fds of a pair's running queues; constant between control calls.
+    std::span<const int> wake_fds(uint16_t pair) const noexcept { return pairs_[pair]->wake_fds; }
+    /// Finite while the transmitq is stalled. (The receiveq is looked at when there is a packet for
+    /// it.)
+    std::chrono::microseconds sleep_limit(uint16_t pair) const noexcept {
+        return pairs_[pair]->transmit.sleep_limit();
+    }
 
-    const Counters& from_guest_counters() const noexcept { return transmit_.counters; }
-    const Counters& to_guest_counters() const noexcept { return receive_.counters; }
-    /// Of ring pages and buffers. Threads: any.
-    uint64_t translations() const noexcept { return translations_.was(); }
-    /// Faults that found the queue to the writer full. Threads: any.
-    uint64_t lost_faults() const noexcept { return reader_.lost_faults(); }
+    // --- counters; threads: any ------------------------------------------------------------------
+
+    const Counters& from_guest_counters(uint16_t pair) const noexcept {
+        return pairs_[pair]->transmit.counters();
+    }
+    const Counters& to_guest_counters(uint16_t pair) const noexcept {
+        return pairs_[pair]->receive.counters();
+    }
+    /// Of ring pages and buffers, of all queues.
+    uint64_t translations() const noexcept;
+    /// Faults that found the queue to the writer full.
+    uint64_t lost_faults() const noexcept;
 
   private:
-    using Ring = virtq::Queue<IovaSpace>;
-
-    struct Queue {
-        std::optional<virtq::Vring> vring;  ///< running; addresses are IOVAs
-        Ring ring;
-        uint64_t generation = 0;  ///< of the table when the ring was bound
-        uint32_t base = 0;        ///< what the frontend said; all we know until `started`
-        bool started = false;     ///< the index has been taken from the used ring
-        bool stalled = false;
-        uint64_t broken_seen = 0;
-        Counters counters;
+    struct Pair {
+        ReceiveQueue receive;
+        TransmitQueue transmit;
+        std::vector<int> wake_fds{};
     };
-    /// One reader section with the ring ready in it.
-    class Burst;
 
-    NetPort(const Config& config, xlate::Reader reader, rte_mempool& pool);
+    explicit NetPort(const Config& config) : config_(config) {}
 
-    Queue* queue(uint16_t index) noexcept {
-        return index == kReceiveq ? &receive_ : index == kTransmitq ? &transmit_ : nullptr;
+    NetQueue* queue(uint16_t index) noexcept;
+    template <class F>
+    void for_each_queue(F&& f) const {
+        for (const auto& pair : pairs_) {
+            f(pair->receive);
+            f(pair->transmit);
+        }
     }
     std::optional<virtq::Vring> in_iovas(const virtq::Vring& vring) const noexcept;
-    bool ready(Queue& queue) noexcept;
-    void count_broken(Queue& queue) noexcept;
-    void collect_wake_fds();
-    uint32_t max_frame() const noexcept;
-
-    enum class Delivery { kDone, kNoBuffer };
-    bool read_frame(rte_mbuf* packet) noexcept;
-    /// Take the next chain into chain_; kEmpty also when the burst has read enough.
-    virtq::Pop take_chain(Queue& queue) noexcept;
-    Delivery write_frame(const rte_mbuf* packet) noexcept;
+    /// After a queue was started or stopped.
+    void queues_changed();
 
     const Config config_;
-    xlate::Reader reader_;
-    IovaSpace space_{reader_};
-    rte_mempool& pool_;
     std::shared_ptr<const virtq::MemoryMap> memory_;
     std::shared_ptr<const virtq::DirtyLog> log_;
-    uint64_t acked_ = 0;  ///< the rings' format is decided by it
-    Queue receive_;
-    Queue transmit_;
-    std::vector<int> wake_fds_;
-    Counter translations_;
-    virtq::Chain chain_;
-    uint32_t descriptors_ = 0;  // read in this burst
+    uint64_t acked_ = 0;
+    std::vector<std::unique_ptr<Pair>> pairs_;
+    std::atomic<uint16_t> active_{1};
+    std::atomic<bool> link_up_{true};
 };
 
 }  // namespace viommu::net

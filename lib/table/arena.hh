@@ -25,7 +25,7 @@ struct Geometry {
     uint32_t max_domains = 1024;                          ///< quota
     uint64_t max_mappings = 1u << 20;                     ///< quota, over all domains of the guest
     uint64_t arena_bytes = uint64_t{64} << 20;            ///< address space; memory is used as touched
-    unsigned max_readers = 64;                            ///< concurrent Readers
+    unsigned max_readers = 1024;                          ///< concurrent Readers
     /// With hugepages arena_bytes is rounded up to them, and all of them are taken at once.
     Hugepages hugepages = Hugepages::kAuto;
 };

@@ -30,7 +30,7 @@ TEST(NetLog, every_page_that_a_packet_changes_is_marked_by_its_gpa) {
         const auto before = rig.space.snapshot();
         rig.deliver(pool.packet(frame(60 + random() % 4000, step), 500));
         for (const auto& f : rig.receive()) ASSERT_FALSE(f.empty());
-        if (random() % 4 == 0) rig.port->arm();
+        if (random() % 4 == 0) rig.port->arm(0);
         const auto after = rig.space.snapshot();
         const Pages marked = bitmap.take();
         size_t changed = 0;

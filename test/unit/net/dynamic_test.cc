@@ -30,8 +30,8 @@ class Carrier {
         std::array<rte_mbuf*, NetPort::kBurst> held;
         unsigned n = 0;
         while (!stop_.load(std::memory_order_relaxed)) {
-            if (n == 0) n = port_.from_guest(held);
-            const unsigned taken = n == 0 ? 0 : port_.to_guest(std::span(held).first(n));
+            if (n == 0) n = port_.from_guest(0, held);
+            const unsigned taken = n == 0 ? 0 : port_.to_guest(0, std::span(held).first(n));
             std::move(held.begin() + taken, held.begin() + n, held.begin());
             n -= taken;
             if (taken == 0) std::this_thread::yield();

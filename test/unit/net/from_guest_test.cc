@@ -208,7 +208,7 @@ TEST(FromGuest, exhausted_pool_leaves_packets_in_the_ring) {
     NetRig rig(pool);
     for (unsigned i = 0; i < 6; ++i) rig.send(frame(60, i));
     std::array<rte_mbuf*, 6> held{};
-    EXPECT_EQ(rig.port->from_guest(held), 4u) << "as many as the pool has";
+    EXPECT_EQ(rig.port->from_guest(0, held), 4u) << "as many as the pool has";
     EXPECT_EQ(rig.from().no_mbuf.was(), 1u);
     EXPECT_TRUE(rig.receive().empty());
     for (unsigned i = 0; i < 4; ++i) EXPECT_EQ(take(held[i]), frame(60, i));

@@ -132,10 +132,10 @@ class Loopback {
     /// What the port gives, it gets back; what it does not take is offered again.
     bool carry() {
         rte_mbuf* got[NetPort::kBurst];
-        const unsigned n = rig_.port->from_guest(std::span(got, 1 + pick(NetPort::kBurst)));
+        const unsigned n = rig_.port->from_guest(0, std::span(got, 1 + pick(NetPort::kBurst)));
         carried_.insert(carried_.end(), got, got + n);
         std::vector<rte_mbuf*> out(carried_.begin(), carried_.end());
-        const unsigned taken = rig_.port->to_guest(out);
+        const unsigned taken = rig_.port->to_guest(0, out);
         carried_.erase(carried_.begin(), carried_.begin() + taken);
         return n != 0 || taken != 0;
     }

@@ -266,7 +266,7 @@ class NetRig {
     /// What the port has taken, which is freed.
     std::vector<Bytes> receive(size_t most = NetPort::kBurst) {
         std::vector<rte_mbuf*> packets(most);
-        const unsigned n = port->from_guest(packets);
+        const unsigned n = port->from_guest(0, packets);
         std::vector<Bytes> frames;
         for (unsigned i = 0; i < n; ++i) frames.push_back(take(packets[i]));
         return frames;
@@ -284,7 +284,7 @@ class NetRig {
     /// Give the port one packet. False when it stays ours (and is freed).
     bool deliver(rte_mbuf* packet) {
         rte_mbuf* one[] = {packet};
-        if (port->to_guest(one) == 1) return true;
+        if (port->to_guest(0, one) == 1) return true;
         rte_pktmbuf_free(packet);
         return false;
     }
@@ -300,8 +300,8 @@ class NetRig {
         while (faults.pop(f)) all.push_back(f);
         return all;
     }
-    const Counters& from() const { return port->from_guest_counters(); }
-    const Counters& to() const { return port->to_guest_counters(); }
+    const Counters& from() const { return port->from_guest_counters(0); }
+    const Counters& to() const { return port->to_guest_counters(0); }
 
     const Options options;
     PageSpace space;

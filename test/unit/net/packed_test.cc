@@ -85,12 +85,12 @@ TEST(PackedRings, notifications_are_off_from_the_start_and_on_while_armed) {
         NetRig rig(pool, {.size = 6, .acked = kAcked | kPacked | events, .start = 0x8000});
         rig.send(frame(60));
         EXPECT_FALSE(rig.tx->needs_kick());
-        EXPECT_FALSE(rig.port->arm()) << "there is a packet";
+        EXPECT_FALSE(rig.port->arm(0)) << "there is a packet";
         EXPECT_EQ(rig.receive().size(), 1u);
-        EXPECT_TRUE(rig.port->arm());
+        EXPECT_TRUE(rig.port->arm(0));
         rig.send(frame(60));
         EXPECT_TRUE(rig.tx->needs_kick());
-        rig.port->disarm();
+        rig.port->disarm(0);
         rig.send(frame(60));
         EXPECT_FALSE(rig.tx->needs_kick());
     }

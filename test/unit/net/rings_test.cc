@@ -84,11 +84,11 @@ TEST(Rings, unmapped_transmitq_stalls_untouched_and_resumes_on_other_pages) {
         rig.send(frame(60, 2));
         const auto before = rig.space.snapshot();
         for (int i = 0; i < 10; ++i) EXPECT_TRUE(rig.receive().empty());
-        rig.port->arm();
-        rig.port->disarm();
+        rig.port->arm(0);
+        rig.port->disarm(0);
         EXPECT_EQ(rig.space.snapshot(), before);
         EXPECT_EQ(rig.from().ring_unmapped.was(), 1u);
-        EXPECT_EQ(rig.port->sleep_limit(), microseconds(1000));
+        EXPECT_EQ(rig.port->sleep_limit(0), microseconds(1000));
         expect_fault(rig, iova, part.need);
 
         // The guest moves the ring to another page. The old one must not matter any more.
@@ -102,7 +102,7 @@ TEST(Rings, unmapped_transmitq_stalls_untouched_and_resumes_on_other_pages) {
         EXPECT_TRUE(rig.tx->pop());
         expect_working(rig, pool, 3);
         for (size_t i = 0; i < kPage; ++i) ASSERT_EQ(rig.space.host(old)[i], std::byte{0x5a});
-        EXPECT_EQ(rig.port->sleep_limit(), microseconds::max());
+        EXPECT_EQ(rig.port->sleep_limit(0), microseconds::max());
         EXPECT_EQ(rig.from().ring_unmapped.was(), 1u);
     }
 }
@@ -272,9 +272,9 @@ TEST(RingAddresses, ring_that_cannot_be_is_counted_and_left_alone) {
         rig.port->queue_started(v);
         rig.send(frame(60));
         EXPECT_TRUE(rig.receive().empty());
-        EXPECT_TRUE(rig.port->wake_fds().empty());
-        EXPECT_EQ(rig.port->sleep_limit(), microseconds::max());
-        EXPECT_TRUE(rig.port->arm());
+        EXPECT_TRUE(rig.port->wake_fds(0).empty());
+        EXPECT_EQ(rig.port->sleep_limit(0), microseconds::max());
+        EXPECT_TRUE(rig.port->arm(0));
         EXPECT_TRUE(rig.take_faults().empty());
         EXPECT_EQ(rig.port->queue_stopped(1), 99);
         return rig.from().ring_unusable.was() == 1;
@@ -343,37 +343,37 @@ TEST(Sleep, running_transmitq_asks_for_kicks_only_when_armed) {
     NetRig rig(pool);
     EXPECT_EQ(rig.split(rig.tx).used_flags(), wire::VIRTQ_USED_F_NO_NOTIFY);
     EXPECT_EQ(rig.split(rig.rx).used_flags(), wire::VIRTQ_USED_F_NO_NOTIFY);
-    EXPECT_TRUE(rig.port->arm());
+    EXPECT_TRUE(rig.port->arm(0));
     EXPECT_EQ(rig.split(rig.tx).used_flags(), 0);
-    rig.port->disarm();
+    rig.port->disarm(0);
     EXPECT_EQ(rig.split(rig.tx).used_flags(), wire::VIRTQ_USED_F_NO_NOTIFY);
     rig.send(frame(60));
-    EXPECT_FALSE(rig.port->arm()) << "there is a packet";
+    EXPECT_FALSE(rig.port->arm(0)) << "there is a packet";
     EXPECT_EQ(rig.receive().size(), 1u);
-    EXPECT_TRUE(rig.port->arm());
+    EXPECT_TRUE(rig.port->arm(0));
 }
 
 TEST(Sleep, kick_fds_are_those_of_running_queues) {
     Pool pool(63);
     NetRig rig(pool);
-    const auto fds = rig.port->wake_fds();
+    const auto fds = rig.port->wake_fds(0);
     EXPECT_EQ(std::vector<int>(fds.begin(), fds.end()),
               (std::vector<int>{rig.kick[0].fd, rig.kick[1].fd}));
     rig.port->queue_stopped(0);
-    EXPECT_EQ(rig.port->wake_fds().size(), 1u);
+    EXPECT_EQ(rig.port->wake_fds(0).size(), 1u);
     rig.port->queue_stopped(1);
-    EXPECT_TRUE(rig.port->wake_fds().empty());
+    EXPECT_TRUE(rig.port->wake_fds(0).empty());
 }
 
 TEST(Sleep, stalled_transmitq_is_looked_at_now_and_then) {
     Pool pool(63);
     NetRig rig(pool);
-    EXPECT_EQ(rig.port->sleep_limit(), microseconds::max());
+    EXPECT_EQ(rig.port->sleep_limit(0), microseconds::max());
     rig.unmap_page(rig.vrings[1].desc);
-    EXPECT_TRUE(rig.port->arm());
-    EXPECT_EQ(rig.port->sleep_limit(), microseconds(1000));
+    EXPECT_TRUE(rig.port->arm(0));
+    EXPECT_EQ(rig.port->sleep_limit(0), microseconds(1000));
     rig.port->queue_stopped(1);
-    EXPECT_EQ(rig.port->sleep_limit(), microseconds::max());
+    EXPECT_EQ(rig.port->sleep_limit(0), microseconds::max());
 }
 
 }  // namespace

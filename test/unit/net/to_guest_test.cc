@@ -108,7 +108,7 @@ TEST(ToGuest, packets_without_a_buffer_stay_the_callers) {
     rig.post(100);
     std::array<rte_mbuf*, 5> in;
     for (unsigned i = 0; i < 5; ++i) in[i] = pool.packet(frame(60, i));
-    EXPECT_EQ(rig.port->to_guest(in), 2u);
+    EXPECT_EQ(rig.port->to_guest(0, in), 2u);
     EXPECT_EQ(rig.to().no_buffer.was(), 3u);
     for (unsigned i = 2; i < 5; ++i) EXPECT_EQ(take(in[i]), frame(60, i));
 }
@@ -251,7 +251,7 @@ TEST(ToGuest, guest_is_signalled_once_per_burst) {
     for (int i = 0; i < 3; ++i) rig.post(100);
     std::array<rte_mbuf*, 3> in;
     for (auto& m : in) m = pool.packet(frame(60));
-    EXPECT_EQ(rig.port->to_guest(in), 3u);
+    EXPECT_EQ(rig.port->to_guest(0, in), 3u);
     EXPECT_EQ(rig.call[0].drain(), 1u);
 }
 

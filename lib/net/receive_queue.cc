@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The receiveq (virtio 1.3, 5.1.6.3, 5.1.6.4): packets into the guest's buffers.
+#include "receive_queue.hh"
+
 #include <rte_mbuf.h>
 
 #include <algorithm>
-
-#include "burst.hh"
 
 namespace viommu::net {
 
@@ -73,25 +72,24 @@ class NumBuffers {
 
 }  // namespace
 
-unsigned NetPort::to_guest(std::span<rte_mbuf*> in) noexcept {
-    Queue& q = receive_;
+unsigned ReceiveQueue::send(std::span<rte_mbuf*> in) noexcept {
     in = in.first(std::min<size_t>(in.size(), kBurst));
-    const Burst burst(*this, q);
+    const Burst burst(*this);
     if (!burst) {
-        q.counters.not_running.add(in.size());
+        counters_.not_running.add(in.size());
         return 0;
     }
     unsigned taken = 0;
     for (const rte_mbuf* packet : in) {
-        if (packet->pkt_len > max_frame()) {
-            q.counters.drop_too_big.add();
+        if (packet->pkt_len > max_frame_) {
+            counters_.drop_too_big.add();
         } else if (write_frame(packet) == Delivery::kNoBuffer) {
-            q.counters.no_buffer.add(in.size() - taken);
+            counters_.no_buffer.add(in.size() - taken);
             break;
         }
         ++taken;
     }
-    count_broken(q);
+    count_broken();
     rte_pktmbuf_free_bulk(in.data(), taken);
     return taken;
 }
@@ -102,9 +100,8 @@ unsigned NetPort::to_guest(std::span<rte_mbuf*> in) noexcept {
 /// A buffer that cannot begin a packet goes back with used length 0, which a driver treats as a
 /// packet too short, and the packet tries the next one; at a fault so do all that were taken, and
 /// the packet is dropped.
-NetPort::Delivery NetPort::write_frame(const rte_mbuf* packet) noexcept {
-    Queue& q = receive_;
-    const bool mergeable = (acked_ >> wire::VIRTIO_NET_F_MRG_RXBUF & 1) != 0;
+ReceiveQueue::Delivery ReceiveQueue::write_frame(const rte_mbuf* packet) noexcept {
+    const bool mergeable = acked(wire::VIRTIO_NET_F_MRG_RXBUF);
     struct Used {
         virtq::Taken chain;
         uint32_t bytes;
@@ -112,7 +109,7 @@ NetPort::Delivery NetPort::write_frame(const rte_mbuf* packet) noexcept {
     std::array<Used, kMaxBuffers> used;
     unsigned filled = 0;     // buffers in `used`
     const auto put_back = [&] {
-        for (unsigned i = filled; i-- > 0;) q.ring.unpop(used[i].chain);
+        for (unsigned i = filled; i-- > 0;) ring_.unpop(used[i].chain);
     };
     NumBuffers num_buffers;  // where the first buffer has that field
     const std::array<std::byte, kHeaderBytes> header{};
@@ -120,25 +117,25 @@ NetPort::Delivery NetPort::write_frame(const rte_mbuf* packet) noexcept {
     uint32_t left = kHeaderBytes + packet->pkt_len;
     Counter* drop = nullptr;
     for (unsigned tries = 0; left > 0 && drop == nullptr; ++tries) {
-        const unsigned most = mergeable ? std::min(kMaxBuffers, q.ring.size()) : 1;
+        const unsigned most = mergeable ? std::min(kMaxBuffers, ring_.size()) : 1;
         if (filled == most) {
             // Nothing that the guest can provide would hold it. It keeps its buffers.
             put_back();
-            q.counters.drop_too_big.add();
+            counters_.drop_too_big.add();
             return Delivery::kDone;
         }
-        const virtq::Pop pop = tries < kMaxTries ? take_chain(q) : virtq::Pop::kEmpty;
+        const virtq::Pop pop = tries < kMaxTries ? take_chain() : virtq::Pop::kEmpty;
         if (pop == virtq::Pop::kEmpty || pop == virtq::Pop::kBroken) {
             put_back();
             return Delivery::kNoBuffer;
         }
         if (pop != virtq::Pop::kChain || chain_.writable_bytes() < kHeaderBytes) {
-            q.counters.bad_buffer.add();
+            counters_.bad_buffer.add();
             if (filled == 0) {
-                q.ring.push(chain_.taken(), 0);
+                ring_.push(chain_.taken(), 0);
                 continue;
             }
-            drop = pop == virtq::Pop::kFault ? &q.counters.drop_fault : &q.counters.drop_malformed;
+            drop = pop == virtq::Pop::kFault ? &counters_.drop_fault : &counters_.drop_malformed;
         }
         const auto room = uint32_t(std::min<uint64_t>(chain_.writable_bytes(), left));
         used[filled++] = {chain_.taken(), room};
@@ -147,7 +144,7 @@ NetPort::Delivery NetPort::write_frame(const rte_mbuf* packet) noexcept {
         for (uint32_t done = 0; done < room;) {
             const auto piece = cursor.take(room - done);
             if (piece.empty()) {
-                drop = &q.counters.drop_fault;
+                drop = &counters_.drop_fault;
                 break;
             }
             if (filled == 1) num_buffers.find(piece, done);
@@ -159,13 +156,13 @@ NetPort::Delivery NetPort::write_frame(const rte_mbuf* packet) noexcept {
     }
     if (drop == nullptr) {
         num_buffers.set(filled, space_);
-        q.counters.packets.add();
-        q.counters.bytes.add(packet->pkt_len);
+        counters_.packets.add();
+        counters_.bytes.add(packet->pkt_len);
     } else {
         drop->add();
     }
     for (unsigned i = 0; i < filled; ++i)
-        q.ring.push(used[i].chain, drop == nullptr ? used[i].bytes : 0);
+        ring_.push(used[i].chain, drop == nullptr ? used[i].bytes : 0);
     return Delivery::kDone;
 }
 

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The transmitq (virtio 1.3, 5.1.6.2): chains to packets.
+#include "transmit_queue.hh"
+
 #include <rte_mbuf.h>
 
 #include <algorithm>
-
-#include "burst.hh"
 
 namespace viommu::net {
 
@@ -23,49 +22,48 @@ unsigned allocate(rte_mempool& pool, std::span<rte_mbuf*> out) noexcept {
 
 }  // namespace
 
-unsigned NetPort::from_guest(std::span<rte_mbuf*> out) noexcept {
-    Queue& q = transmit_;
-    const Burst burst(*this, q);
+unsigned TransmitQueue::receive(std::span<rte_mbuf*> out) noexcept {
+    const Burst burst(*this);
     if (!burst) return 0;
-    const unsigned waiting = q.ring.available(unsigned(std::min<size_t>(out.size(), kBurst)));
+    const unsigned waiting = ring_.available(unsigned(std::min<size_t>(out.size(), kBurst)));
     if (waiting == 0) {
-        count_broken(q);
+        count_broken();
         return 0;
     }
     // Without a place to put them the packets stay in the guest's ring: it slows down, loses none.
     std::array<rte_mbuf*, kBurst> fresh;
     const unsigned room = allocate(pool_, std::span(fresh).first(waiting));
-    if (room < waiting) q.counters.no_mbuf.add();
+    if (room < waiting) counters_.no_mbuf.add();
 
     unsigned got = 0;
     uint64_t bytes = 0;
     for (unsigned taken = 0; taken < room; ++taken) {
-        const virtq::Pop pop = take_chain(q);
+        const virtq::Pop pop = take_chain();
         if (pop == virtq::Pop::kEmpty || pop == virtq::Pop::kBroken) break;
         if (pop == virtq::Pop::kFault) {
-            q.counters.drop_fault.add();
+            counters_.drop_fault.add();
         } else if (pop == virtq::Pop::kMalformed ||
                    chain_.readable_bytes() < kHeaderBytes + kMinFrame) {
-            q.counters.drop_malformed.add();
-        } else if (chain_.readable_bytes() - kHeaderBytes > max_frame()) {
-            q.counters.drop_too_big.add();
+            counters_.drop_malformed.add();
+        } else if (chain_.readable_bytes() - kHeaderBytes > max_frame_) {
+            counters_.drop_too_big.add();
         } else if (read_frame(fresh[got])) {
             bytes += fresh[got]->pkt_len;
             out[got] = fresh[got];
             ++got;
         }
-        q.ring.push(chain_.taken(), 0);
+        ring_.push(chain_.taken(), 0);
     }
-    count_broken(q);
+    count_broken();
     if (got < room) rte_pktmbuf_free_bulk(fresh.data() + got, room - got);
-    q.counters.packets.add(got);
-    q.counters.bytes.add(bytes);
+    counters_.packets.add(got);
+    counters_.bytes.add(bytes);
     return got;
 }
 
 /// Copy chain_ behind its header into `packet`, and more segments when it does not fit. On false
 /// the drop has been counted, and `packet` can be used for the next.
-bool NetPort::read_frame(rte_mbuf* packet) noexcept {
+bool TransmitQueue::read_frame(rte_mbuf* packet) noexcept {
     virtq::Cursor<IovaSpace, Access::kRead> cursor(space_, chain_.readable(),
                                                    chain_.readable_bytes());
     // No offload is offered, so nothing in the header means anything.
@@ -76,7 +74,7 @@ bool NetPort::read_frame(rte_mbuf* packet) noexcept {
         if (rte_pktmbuf_tailroom(last) == 0) {
             rte_mbuf* next = rte_pktmbuf_alloc(&pool_);
             if (next == nullptr) {
-                transmit_.counters.drop_no_mbuf.add();
+                counters_.drop_no_mbuf.add();
                 break;
             }
             last->next = next;
@@ -91,7 +89,7 @@ bool NetPort::read_frame(rte_mbuf* packet) noexcept {
         left -= want;
     }
     if (ok && left == 0) return true;
-    if (!ok) transmit_.counters.drop_fault.add();
+    if (!ok) counters_.drop_fault.add();
     rte_pktmbuf_free(packet->next);
     rte_pktmbuf_reset(packet);
     return false;
