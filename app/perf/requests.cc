@@ -17,6 +17,7 @@ namespace viommu::perf {
 namespace {
 
 using guest::Answer;
+using guest::DaemonProcess;
 using guest::IommuDriver;
 using guest::Request;
 
