@@ -68,10 +68,12 @@ void describe_arguments(CLI::App& app, Arguments& a) {
     add_choice<BufferMaps>(app, "--maps", a.maps,
                            {{"once", BufferMaps::kOneMapping},
                             {"buffer", BufferMaps::kMappingPerBuffer},
-                            {"packet", BufferMaps::kMappingPerPacket}},
+                            {"packet", BufferMaps::kMappingPerPacket},
+                            {"deferred", BufferMaps::kMappingPerPacketDeferred}},
                            "how packet buffers are mapped: once (all in one mapping; the default), "
                            "buffer (each once), "
-                           "packet (each for every packet)");
+                           "packet (each for every packet), "
+                           "deferred (likewise, but unmapped in batches)");
     add_choice<Vmm>(app, "--vmm", a.guest.vmm,
                     {{"ch", Vmm::kCloudHypervisor}, {"qemu", Vmm::kQemu}},
                     "whose vhost-user to speak: Cloud Hypervisor's (the default) or QEMU's");

@@ -16,8 +16,12 @@
 ///   iommu_driver.hh  the virtio-iommu driver: synchronous requests, raw requests, fault events
 ///   paged_dma.hh     a domain's memory: IOVAs, MAP and UNMAP in batches
 ///   buffer_pool.hh   packet buffers, mapped once or for every packet
-///   net_driver.hh    the virtio-net driver: polled bursts, mergeable buffers
+///   net_queue.hh     a virtio-net queue: polled bursts, mergeable buffers, virtio headers
+///   net_control.hh   its controlq
+///   net_driver.hh    the virtio-net driver: pairs of queues, negotiation, reconnection
 ///   guest.hh         all of it together: Guest::create({...})
+///
+///   daemon_process.hh  a dpdk-viommu of one's own, for tests and benchmarks (not included here)
 ///
 /// From bottom to top: drivers write *bus addresses*. To the IOMMU's own driver these are GPAs; to
 /// a network driver they are whatever its Dma returned, and only the Dma knows that an IOMMU is
@@ -45,6 +49,8 @@
 #include "guest.hh"
 #include "iommu_driver.hh"
 #include "memory.hh"
+#include "net_control.hh"
 #include "net_driver.hh"
+#include "net_queue.hh"
 #include "paged_dma.hh"
 #include "request.hh"

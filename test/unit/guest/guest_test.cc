@@ -131,7 +131,10 @@ INSTANTIATE_TEST_SUITE_P(
                     Way{"iova_scattered_once", RingAddresses::kIova, Placement::kScattered,
                         BufferMaps::kOneMapping, TxLayout::kIndirect, Vmm::kCloudHypervisor},
                     Way{"iova_contiguous_packet", RingAddresses::kIova, Placement::kContiguous,
-                        BufferMaps::kMappingPerPacket, TxLayout::kTwoSegments, Vmm::kQemu}),
+                        BufferMaps::kMappingPerPacket, TxLayout::kTwoSegments, Vmm::kQemu},
+                    Way{"iova_scattered_deferred", RingAddresses::kIova, Placement::kScattered,
+                        BufferMaps::kMappingPerPacketDeferred, TxLayout::kOneSegment,
+                        Vmm::kCloudHypervisor}),
     [](const auto& info) { return info.param.name; });
 
 TEST(Guest, packet_larger_than_a_buffer_is_merged_from_several) {
@@ -148,6 +151,40 @@ TEST(Guest, packet_larger_than_a_buffer_is_merged_from_several) {
         EXPECT_EQ(**received, sent);
     }
     exchange_packets(*guest, 100, 400);
+}
+
+TEST(Guest, packet_of_64_kib_passes_in_chains_of_pages_and_in_merged_buffers) {
+    struct Large {
+        TxLayout layout;
+        bool mergeable;
+    };
+    for (const Large& large : {Large{TxLayout::kOneSegment, false}, Large{TxLayout::kIndirect, true},
+                               Large{TxLayout::kTwoSegments, true}}) {
+        World world;
+        world.each_port([&](NetOptions& net) {
+            net.tx_buffer_bytes = 65536 + 64;
+            net.tx_segment_bytes = 4096;
+            net.tx_layout = large.layout;
+            net.buffer_maps = BufferMaps::kMappingPerPacketDeferred;
+            net.max_buffers = 64;
+            if (large.mergeable) return;
+            net.features &= ~bit(wire::VIRTIO_NET_F_MRG_RXBUF);
+            net.buffer_bytes = 65536 + 64;
+            net.rx_segment_bytes = 4096;
+        });
+        const auto guest = create(world.options);
+        ASSERT_TRUE(guest);
+        for (const size_t bytes : {60u, 4096u, 9000u, 65536u}) {
+            const auto sent = packet(bytes, bytes);
+            ASSERT_TRUE(*guest->port(0).transmit(sent));
+            const auto received = guest->port(1).receive(kSoon);
+            ASSERT_TRUE(received && *received) << bytes;
+            EXPECT_EQ(**received, sent);
+        }
+        const auto down = guest->shut_down();
+        ASSERT_TRUE(down) << down.error().message;
+        EXPECT_EQ(world.iommu.mappings(), 0u);
+    }
 }
 
 TEST(Guest, number_of_buffers_that_is_a_lie_is_counted_and_survived) {
