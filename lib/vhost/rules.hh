@@ -16,7 +16,7 @@ enum class Names : uint8_t {
     kQueueInState,  ///< vhost_user_vring_state, vhost_user_vring_addr
     kQueueInU64,    ///< bits 0-7
 };
-enum class FdRule : uint8_t { kNone, kOne, kOneUnlessNoFd, kPerRegion, kAny };
+enum class FdRule : uint8_t { kNone, kOne, kOneSocket, kOneUnlessNoFd, kPerRegion, kAny };
 
 /// Every request that we serve or let the library serve, and what it must look like. Others belong
 /// to features that are not offered; the library has handlers for some of them that nobody should
@@ -35,7 +35,7 @@ constexpr Rule kRules[] = {
     {wire::VHOST_USER_SET_OWNER, Owner::kSession},
     {wire::VHOST_USER_GET_PROTOCOL_FEATURES, Owner::kLibrary},
     {wire::VHOST_USER_SET_PROTOCOL_FEATURES, Owner::kLibrary, 8},
-    {wire::VHOST_USER_SET_BACKEND_REQ_FD, Owner::kLibrary},
+    {wire::VHOST_USER_SET_BACKEND_REQ_FD, Owner::kSession, 0, Names::kNoQueue, FdRule::kOneSocket},
     {wire::VHOST_USER_SET_FEATURES, Owner::kSession, 8},
     {wire::VHOST_USER_RESET_OWNER, Owner::kSession},
     {wire::VHOST_USER_SET_MEM_TABLE, Owner::kSession, 8, Names::kNoQueue, FdRule::kPerRegion},

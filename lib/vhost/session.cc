@@ -2,10 +2,13 @@
 #include "session.hh"
 
 #include <rte_version.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <string_view>
 
 #include "log.hh"
@@ -27,6 +30,15 @@ constexpr uint64_t bit(unsigned n) { return uint64_t(1) << n; }
 bool is_socket(const Fd& fd) {
     struct stat file;
     return fstat(fd.get(), &file) == 0 && S_ISSOCK(file.st_mode);
+}
+
+/// `fd` is a client's end of a connection to the server at `path`.
+bool is_connected_to(const Fd& fd, const std::string& path) {
+    sockaddr_un name{};
+    socklen_t bytes = sizeof name;
+    return getpeername(fd.get(), reinterpret_cast<sockaddr*>(&name), &bytes) == 0 &&
+           name.sun_family == AF_UNIX && bytes > offsetof(sockaddr_un, sun_path) &&
+           path == std::string(name.sun_path, strnlen(name.sun_path, sizeof name.sun_path));
 }
 
 }  // namespace
@@ -52,6 +64,7 @@ Session::Verdict Session::handle(Message message) {
     if (ours) request.fds = message.take_fds();  // closed on return, unless somebody keeps them
     Verdict verdict = Verdict::kError;
     if (check(message, request)) {
+        if (request.id == VHOST_USER_SET_PROTOCOL_FEATURES) protocol_features_ = request.value;
         if (!ours) return Verdict::kContinue;
         verdict = act(message, request);
     }
@@ -143,7 +156,8 @@ bool Session::check_fds(const Message& message, const Request& request) {
     switch (rule.fds) {
         case FdRule::kNone: break;
         case FdRule::kAny: return true;
-        case FdRule::kOne: expected = 1; break;
+        case FdRule::kOne:
+        case FdRule::kOneSocket: expected = 1; break;
         case FdRule::kOneUnlessNoFd: expected = (request.value & kVhostUserVringNoFd) == 0; break;
         case FdRule::kPerRegion:
             expected = message.payload<vhost_user_mem_header>()->num_regions;
@@ -154,7 +168,12 @@ bool Session::check_fds(const Message& message, const Request& request) {
                                     request.fds.size(), expected));
         return false;
     }
-    // A frontend that gave us the other end of its own connection would never be seen to leave.
+    // A frontend that gave us its own end of the connection would never be seen to leave.
+    if (rule.fds == FdRule::kOneSocket &&
+        (!is_socket(request.fds[0]) || is_connected_to(request.fds[0], name_))) {
+        refuse(message, "its file descriptor is not a socket of its own");
+        return false;
+    }
     if (rule.fds == FdRule::kOneUnlessNoFd && std::ranges::any_of(request.fds, is_socket)) {
         refuse(message, "its file descriptor is a socket; it has to be an eventfd");
         return false;
@@ -193,6 +212,9 @@ Session::Verdict Session::act(Message& message, Request& request) {
         case VHOST_USER_GET_MAX_MEM_SLOTS:
             message.reply_u64(MemoryTable::kMaxRegions);
             return Verdict::kReply;
+        case VHOST_USER_SET_BACKEND_REQ_FD:
+            backend_channel_ = std::move(request.fds[0]);
+            return Verdict::kDone;
         case VHOST_USER_SET_LOG_BASE:
             return set_log_base(message, request);
         case VHOST_USER_SET_LOG_FD:
@@ -323,6 +345,23 @@ Session::Verdict Session::set_config(const Message& message) {
     return Verdict::kDone;
 }
 
+bool Session::hears_changes() const {
+    return backend_channel_ && (protocol_features_ & bit(VHOST_USER_PROTOCOL_F_CONFIG)) != 0;
+}
+
+bool Session::config_changed() {
+    if (!hears_changes()) return false;
+    const vhost_user_header message{.request = VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
+                                    .flags = kVhostUserVersion,
+                                    .size = 0};
+    if (send(backend_channel_.get(), &message, sizeof message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 ||
+        errno == EAGAIN)
+        return true;
+    log(RTE_LOG_NOTICE, "{}: the frontend has closed its channel: {}", name_, strerror(errno));
+    backend_channel_.reset();
+    return false;
+}
+
 bool Session::acked(unsigned feature) const { return features_ && (*features_ & bit(feature)); }
 
 /// Features, memory or the log have changed. No queue is running.
@@ -381,6 +420,7 @@ void Session::close() {
     if (closed_) return;
     stop_all(Handler::Stop::kDisconnected);
     closed_ = true;
+    backend_channel_.reset();
     log_bits_.reset();
     tell_log();
     memory_ = {};

@@ -45,6 +45,13 @@ class Session {
     /// log.
     bool refused() const { return refused_; }
 
+    /// The frontend has given us a channel and can read the configuration space.
+    bool hears_changes() const;
+    /// Tell the frontend that the configuration space has changed. Never waits: a frontend that
+    /// does not read what it was told has still to hear of an earlier change, and will then see
+    /// this one too. False: it cannot be told.
+    bool config_changed();
+
     /// Stop all queues (Stop::kDisconnected) and say disconnected(). Later messages are errors.
     /// Closing again does nothing.
     void close();
@@ -97,6 +104,10 @@ class Session {
     const uint64_t offered_;
     bool closed_ = false;
     bool refused_ = false;
+
+    /// To the frontend. Not the library's business, which would wait for it without end.
+    Fd backend_channel_;
+    uint64_t protocol_features_ = 0;
 
     std::vector<Queue> queues_;
     std::optional<uint64_t> features_;

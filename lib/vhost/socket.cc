@@ -78,6 +78,13 @@ Registry& registry() {
     return it;
 }
 
+/// Of the frontend that is served at `path`, or null.
+Session* session_at(Registry& r, const std::string& path) {
+    for (auto& [vid, c] : r.connections)
+        if (c.path == path && !c.session->closed()) return c.session.get();
+    return nullptr;
+}
+
 /// May a new frontend of `path` come in? Not while another is served. One that has closed its
 /// socket is not served any more, even if the event thread sees the new connection before the end
 /// of the old one: a VMM that reboots its guest closes and connects in one go.
@@ -318,6 +325,20 @@ Socket::~Socket() {
         });
     }
     rte_vhost_driver_unregister(path.c_str());
+}
+
+bool Socket::hears_changes() const {
+    Registry& r = registry();
+    const std::lock_guard lock(r.mutex);
+    const Session* session = session_at(r, path());
+    return session != nullptr && session->hears_changes();
+}
+
+bool Socket::config_changed() {
+    Registry& r = registry();
+    const std::lock_guard lock(r.mutex);
+    Session* session = session_at(r, path());
+    return session != nullptr && session->config_changed();
 }
 
 const std::string& Socket::path() const { return impl_->server.path; }

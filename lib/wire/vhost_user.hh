@@ -37,6 +37,11 @@ enum vhost_user_request : uint32_t {
     VHOST_USER_REM_MEM_REG = 38,
 };
 
+/// Back-end requests: what we send on the channel of SET_BACKEND_REQ_FD.
+enum vhost_user_backend_request : uint32_t {
+    VHOST_USER_BACKEND_CONFIG_CHANGE_MSG = 2,
+};
+
 inline constexpr uint32_t kVhostUserVersion = 1;
 inline constexpr uint32_t kVhostUserReply = 1u << 2;
 inline constexpr uint32_t kVhostUserNeedReply = 1u << 3;

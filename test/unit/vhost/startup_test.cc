@@ -43,9 +43,10 @@ TEST_F(Startup, cloud_hypervisor_order_starts_queues_when_enabled) {
                       "start 1 size 64 at 0x7f0000000001 0x7f0000001000 0x7f0000002000 base 7 "
                       "no call"}),
               recorder.take());
-    const Fd ours = make_eventfd();
-    const int fd = ours;
-    ASSERT_TRUE(f.ack(VHOST_USER_SET_BACKEND_REQ_FD, {}, std::span(&fd, 1)));
+    int channel[2];
+    ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel));
+    const Fd ours(channel[0]), theirs(channel[1]);
+    ASSERT_TRUE(f.ack(VHOST_USER_SET_BACKEND_REQ_FD, {}, std::span(&channel[1], 1)));
     EXPECT_EQ(Events{}, recorder.take());
 }
 
