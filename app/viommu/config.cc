@@ -2,73 +2,24 @@
 // From TOML to structures, one table at a time. What concerns several tables is in config_rules.cc.
 #include "config.hh"
 
-#include <sys/un.h>
-
 #include <algorithm>
 #include <bit>
-#include <cctype>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <memory>
 
+#include "config_net.hh"
 #include "config_regions.hh"
 #include "config_rules.hh"
+#include "config_values.hh"
 #include "toml_section.hh"
 #include "units.hh"
 
 namespace viommu::app {
 namespace {
 
-constexpr size_t kMaxSocketPath = sizeof(sockaddr_un::sun_path) - 1;
-constexpr unsigned kMaxLcore = 127;  // RTE_MAX_LCORE - 1 in every distribution's DPDK
 constexpr unsigned kDefaultLcore = 1;
-
-/// Names become parts of counters and of "guest:<guest>/<net>".
-std::string read_name(const Section& s, std::string_view example) {
-    auto name = s.required_string("name", example);
-    if (!name) return {};
-    const bool fit = std::all_of(name->begin(), name->end(), [](unsigned char c) {
-        return std::isalnum(c) || c == '-' || c == '_';
-    });
-    if (!fit)
-        s.problem("name",
-                  fmt::format("has more than letters, digits, '-' and '_'; write e.g. name = {}",
-                              example));
-    return *name;
-}
-
-/// A socket's path, if it can be one; what is wrong is said of `key`.
-std::string checked_socket(const Section& s, std::string_view key,
-                           const std::optional<std::string>& path, std::string_view example) {
-    if (!path) return {};
-    if (path->size() > kMaxSocketPath)
-        s.problem(key, fmt::format("is {} bytes long and a socket's path may have {}; "
-                                   "choose a shorter directory",
-                                   path->size(), kMaxSocketPath));
-    if (!path->starts_with('/'))
-        s.problem(key, fmt::format("is not an absolute path; write e.g. {} = {}", key, example));
-    return *path;
-}
-
-std::string read_socket(const Section& s, std::string_view example) {
-    return checked_socket(s, "socket", s.required_string("socket", example), example);
-}
-
-std::optional<EndpointId> read_endpoint(const Section& s, std::string_view key) {
-    auto text = s.required_string(key, "\"0000:00:04.0\"");
-    if (!text) return std::nullopt;
-    auto id = parse_bdf(*text);
-    if (id) return *id;
-    s.problem(key, id.error().message);
-    return std::nullopt;
-}
-
-std::optional<Lcore> read_lcore(const Section& s) {
-    auto id = s.number("lcore", 0, kMaxLcore, "1");
-    if (!id) return std::nullopt;
-    return Lcore{unsigned(*id), s.place("lcore")};
-}
 
 void read_page_sizes(const Section& s, device::Config& device) {
     constexpr std::string_view kExample = "[\"4K\", \"2M\", \"1G\"]";
@@ -153,68 +104,6 @@ void read_hugepages(const Section& s, device::Config& device) {
     else if (text != "auto")
         s.problem("hugepages",
                   "is no choice of pages; write \"auto\", \"always\" or \"never\"");
-}
-
-Peer read_peer(const Section& s) {
-    constexpr std::string_view kForms =
-        "write \"vdev:net_tap0,iface=vtap0\", \"ethdev:<DPDK port name>\" or "
-        "\"guest:<guest>/<net>\"";
-    Peer peer;
-    peer.place = s.place("peer");
-    const auto text = s.string("peer", "\"vdev:net_tap0,iface=vtap0\"");
-    if (!text) return peer;
-    const size_t colon = std::min(text->find(':'), text->size());
-    const std::string kind = text->substr(0, colon);
-    peer.target = colon == text->size() ? "" : text->substr(colon + 1);
-    if (kind == "vdev")
-        peer.kind = Peer::Kind::kVdev;
-    else if (kind == "ethdev")
-        peer.kind = Peer::Kind::kEthdev;
-    else if (kind == "guest")
-        peer.kind = Peer::Kind::kNet;
-    else
-        s.problem("peer", fmt::format("does not begin with a kind of peer; {}", kForms));
-    if (peer.kind != Peer::Kind::kNone && peer.target.empty()) {
-        s.problem("peer", fmt::format("names nothing after '{}:'; {}", kind, kForms));
-        peer.kind = Peer::Kind::kNone;
-    }
-    return peer;
-}
-
-MacAddress read_mac(const Section& s, const std::string& default_name) {
-    const auto text = s.string("mac", "\"52:54:00:12:34:56\"");
-    if (!text) return derive_mac(default_name);
-    const auto mac = parse_mac(*text);
-    if (mac && !((*mac)[0] & 1) && *mac != MacAddress{}) return *mac;
-    s.problem("mac", fmt::format("{}; write e.g. mac = \"52:54:00:12:34:56\", or leave the key out "
-                                 "for an address derived from the names",
-                                 mac ? "is not a unicast address" : "is not a MAC address"));
-    return {};
-}
-
-Net read_net(const Section& s, const Guest& guest, Rules& rules) {
-    s.check_keys({"name", "socket", "endpoint", "mac", "mtu", "ring_addresses", "peer", "lcore",
-                  "reserved"});
-    Net net;
-    net.name = read_name(s, "\"net0\"");
-    net.socket = read_socket(s, "\"/run/dpdk-viommu/vm0/net0.sock\"");
-    rules.claim("socket", net.socket, s.place("socket"));
-    rules.claim(fmt::format("net name of guest '{}'", guest.name), net.name, s.place("name"));
-    net.endpoint = read_endpoint(s, "endpoint").value_or(0);
-    net.mac = read_mac(s, guest.name + "/" + net.name);
-    if (const auto mtu = s.number("mtu", 68, 9216, "1500")) net.mtu = uint16_t(*mtu);
-    const auto rings = s.string("ring_addresses", "\"auto\"").value_or("auto");
-    if (rings == "iova")
-        net.ring_addresses = net::RingAddresses::kIova;
-    else if (rings == "uva")
-        net.ring_addresses = net::RingAddresses::kUva;
-    else if (rings != "auto")
-        s.problem("ring_addresses", "is no way to give them; write \"auto\", \"iova\" or \"uva\"");
-    net.peer = read_peer(s);
-    const auto lcore = read_lcore(s);
-    net.lcore_given = lcore.has_value();
-    net.lcore = lcore.value_or(guest.lcore);
-    return net;
 }
 
 void read_endpoints(const Section& s, Guest& guest, Rules& rules, uint64_t granule) {

@@ -46,16 +46,27 @@ struct Peer {
 
 using MacAddress = std::array<uint8_t, 6>;
 
+/// NetPort::kMaxPairs
+inline constexpr uint16_t kMaxQueuePairs = 64;
+
 struct Net {
     std::string name;
     std::string socket;
     EndpointId endpoint = 0;
     MacAddress mac{};
     std::optional<uint16_t> mtu;
+    uint16_t queue_pairs = 1;
+    bool control_queue = false;  ///< it comes to us, as the last of the device's queues
+    bool offloads = true;
+    std::optional<uint32_t> speed_mbps;
     net::RingAddresses ring_addresses = net::RingAddresses::kAuto;
     Peer peer;
-    Lcore lcore;
-    bool lcore_given = false;
+    /// Pair i of the port, and of its peer if that is an ethdev, is polled by lcores[i % size].
+    /// All differ; no more than queue_pairs.
+    std::vector<Lcore> lcores;
+    bool lcores_given = false;
+
+    unsigned lcore_of(uint16_t pair) const { return lcores[pair % lcores.size()].id; }
 };
 
 /// Where other processes get the table, and what becomes of those that hold up the guest.

@@ -11,6 +11,16 @@ namespace {
 
 std::string quoted(std::string_view text) { return fmt::format("\"{}\"", text); }
 
+/// Of a pair, the end without the key goes where the other is: packets then stay in one cache.
+void share_lcores(Net& a, Net& b) {
+    if (a.lcores_given && b.lcores_given) return;
+    const bool b_decides = b.lcores_given && !a.lcores_given;
+    const Net& from = b_decides ? b : a;
+    Net& to = b_decides ? a : b;
+    to.lcores = from.lcores;
+    if (to.lcores.size() > to.queue_pairs) to.lcores.resize(to.queue_pairs);
+}
+
 }  // namespace
 
 void Rules::claim(const std::string& what, const std::string& value, const Place& place) {
@@ -27,19 +37,6 @@ void Rules::claim_device(const Net& net) {
     if (net.peer.kind == Peer::Kind::kVdev)
         claim("peer device", target.substr(0, target.find(',')), net.peer.place);
     if (net.peer.kind == Peer::Kind::kEthdev) claim("peer device", target, net.peer.place);
-}
-
-/// One patch runs on one lcore, so both of its ports do.
-void Rules::share_lcore(Port& a, Port& b) {
-    Net& x = *a.net;
-    Net& y = *b.net;
-    if (x.lcore_given && y.lcore_given && x.lcore.id != y.lcore.id)
-        problems_.add(y.lcore.place, std::to_string(y.lcore.id),
-                      fmt::format("its peer {} is on lcore {} ({}:{}), but one lcore moves the "
-                                  "packets of both; name the same one, or name it once",
-                                  a.name(), x.lcore.id, x.lcore.place.file, x.lcore.place.line));
-    const bool second_decides = y.lcore_given && !x.lcore_given;
-    (second_decides ? x : y).lcore = (second_decides ? y : x).lcore;
 }
 
 void Rules::check_pair(Port& port, std::map<std::string, Port>& ports) {
@@ -86,7 +83,7 @@ void Rules::resolve_peers(Config& config) {
         Guest& guest_b = config.guests[link.b->guest];
         Port a{&guest_a, &guest_a.nets[link.a.net]};
         Port b{&guest_b, &guest_b.nets[link.b->net]};
-        if (b.net->peer.target == a.name()) share_lcore(a, b);
+        if (b.net->peer.target == a.name()) share_lcores(*a.net, *b.net);
     }
 }
 
@@ -115,7 +112,8 @@ std::vector<unsigned> lcores_of(const Config& config) {
     std::set<unsigned> ids;
     for (const Guest& guest : config.guests) {
         ids.insert(guest.lcore.id);
-        for (const Net& net : guest.nets) ids.insert(net.lcore.id);
+        for (const Net& net : guest.nets)
+            for (const Lcore& lcore : net.lcores) ids.insert(lcore.id);
     }
     return {ids.begin(), ids.end()};
 }

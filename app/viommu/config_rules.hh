@@ -18,7 +18,8 @@ class Rules {
     /// `value` is taken as a `what` ("socket", "guest name"), of which there may be only one.
     void claim(const std::string& what, const std::string& value, const Place& place);
 
-    /// Check every peer, make both ends of a pair name each other, and give both one lcore.
+    /// Check every peer, make both ends of a pair name each other, and give the end without
+    /// lcores those of the other.
     void resolve_peers(Config& config);
 
   private:
@@ -29,7 +30,6 @@ class Rules {
     };
     void claim_device(const Net& net);
     void check_pair(Port& port, std::map<std::string, Port>& ports);
-    void share_lcore(Port& a, Port& b);
 
     ProblemList& problems_;
     std::map<std::pair<std::string, std::string>, Place> claimed_;

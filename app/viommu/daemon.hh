@@ -9,9 +9,10 @@
 #include "ethdev.hh"
 #include "guest.hh"
 #include "lcores.hh"
-#include "patch.hh"
+#include "pools.hh"
 #include "port.hh"
 #include "reader_sockets.hh"
+#include "wire.hh"
 
 namespace viommu::app {
 
@@ -34,36 +35,32 @@ class Daemon {
     std::string counters();
     /// What happened since the last call that the operator should know.
     std::vector<std::string> warnings();
+    /// Have guests know whether the devices that their ports are patched to have a link.
+    void watch_links();
 
   private:
-    /// A patch, and the end that is not a net port of ours.
-    struct Wire {
-        std::unique_ptr<PacketEnd> outer;
-        std::unique_ptr<Patch> patch;
-        NetService *a, *b;  ///< b: null when `outer` is the other end
-        poll::Poller* poller;
+    /// A wire and what is at its ends.
+    struct Cable {
+        NetService *a, *b;                 ///< b: null when `outer` is the other end
+        std::unique_ptr<PacketEnd> outer;  ///< not a net port of ours
+        const Ethdev* ethdev;              ///< `outer`, if it is one
+        std::unique_ptr<Wire> wire;
     };
 
     explicit Daemon(const Config& config);
-    Result<void> make_pool();
     Result<void> make_services(Devices devices);
     Result<void> connect(const Link& link);
     Result<void> listen();
     const Net& net_of(const Link::End& end) const;
     NetService& service_of(const Link::End& end) { return *nets_[end.guest][end.net]; }
-    void add_wire_counters(Counters& out, const Wire& wire) const;
-
-    struct PoolFreer {
-        void operator()(rte_mempool* pool) const;
-    };
 
     // In the order in which they depend on one another.
     const Config& config_;
-    std::unique_ptr<rte_mempool, PoolFreer> pool_;
+    Pools pools_;
     Lcores lcores_;
     std::vector<std::unique_ptr<GuestIommu>> guests_;
     std::vector<std::vector<std::unique_ptr<NetService>>> nets_;  ///< by guest
-    std::vector<Wire> wires_;
+    std::vector<Cable> cables_;
     ReaderSockets reader_sockets_;
 };
 

@@ -102,7 +102,8 @@ Problems check_lcores(const Config& config) {
     for (const Guest& guest : config.guests) {
         check_lcore(problems, guest.lcore);
         for (const Net& net : guest.nets)
-            if (net.lcore_given) check_lcore(problems, net.lcore);
+            if (net.lcores_given)
+                for (const Lcore& lcore : net.lcores) check_lcore(problems, lcore);
     }
     return problems;
 }

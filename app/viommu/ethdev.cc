@@ -4,11 +4,13 @@
 #include <rte_dev.h>
 #include <rte_ethdev.h>
 
+#include <algorithm>
+
 namespace viommu::app {
 namespace {
 
-constexpr uint16_t kQueue = 0;
-constexpr uint16_t kDescriptors = 512;
+/// What spreads flows over queues.
+constexpr uint64_t kRssTypes = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP;
 
 /// A port without receive interrupts is looked at this often while its lcore sleeps.
 constexpr std::chrono::microseconds kNoInterruptLimit{500};
@@ -31,7 +33,7 @@ std::string names_of_ports() {
 
 }  // namespace
 
-Result<std::unique_ptr<Ethdev>> Ethdev::open(const Peer& peer, std::optional<uint16_t> mtu,
+Result<std::unique_ptr<Ethdev>> Ethdev::open(const Peer& peer, const Options& options,
                                              rte_mempool& pool) {
     std::string name = peer.target;
     std::string vdev;
@@ -50,40 +52,69 @@ Result<std::unique_ptr<Ethdev>> Ethdev::open(const Peer& peer, std::optional<uin
         return fail("{}: DPDK has no port '{}'; it has: {}", to_string(peer.place), name,
                     names_of_ports());
     }
-    std::unique_ptr<Ethdev> ethdev(new Ethdev(port, vdev));
-    if (auto started = ethdev->start(mtu, pool); !started)
+    std::unique_ptr<Ethdev> ethdev(new Ethdev(port, vdev, options));
+    if (auto started = ethdev->start(pool); !started)
         return fail("{}: port '{}' {}", to_string(peer.place), name, started.error().message);
     return ethdev;
 }
 
-Result<void> Ethdev::start(std::optional<uint16_t> mtu, rte_mempool& pool) {
+int Ethdev::configure(bool interrupts, bool rss) {
+    rte_eth_dev_info info{};
+    if (const int error = rte_eth_dev_info_get(port_, &info); error != 0) return error;
+    queues_ = std::max<uint16_t>(
+        1, std::min({options_.pairs, info.max_rx_queues, info.max_tx_queues}));
+    rte_eth_conf conf{};
+    conf.intr_conf.rxq = interrupts;
+    if (rss && queues_ > 1) {
+        conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+        conf.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads & kRssTypes;
+    }
+    return rte_eth_dev_configure(port_, queues_, queues_, &conf);
+}
+
+Result<void> Ethdev::start(rte_mempool& pool) {
+    // Whatever the device can of what makes it better. Drivers refuse what they have not.
+    struct Wish {
+        bool interrupts, rss;
+    };
+    constexpr Wish kWishes[] = {{true, true}, {true, false}, {false, true}, {false, false}};
+    bool interrupts = false;
+    int error = -1;
+    for (const Wish& wish : kWishes) {
+        error = configure(wish.interrupts, wish.rss);
+        interrupts = wish.interrupts;
+        if (error == 0) break;
+    }
+    if (error != 0)
+        return fail("cannot be configured for {} queues each way: {}; see DPDK's messages above",
+                    queues_, rte_strerror(-error));
+    if (auto done = set_up_queues(pool); !done) return done;
+    rte_eth_promiscuous_enable(port_);  // those that cannot are promiscuous anyway
+    interrupt_fds_.assign(queues_, -1);
+    // DPDK logs an error where there are none, so ask no longer than there are some.
+    for (uint16_t q = 0; interrupts && q < queues_; q++)
+        if ((interrupt_fds_[q] = rte_eth_dev_rx_intr_ctl_q_get_fd(port_, q)) < 0) break;
+    return {};
+}
+
+Result<void> Ethdev::set_up_queues(rte_mempool& pool) {
     const auto failed = [](const char* what, int error) {
         return fail("{}: {}; see DPDK's messages above", what, rte_strerror(-error));
     };
-    rte_eth_conf conf{};
-    conf.intr_conf.rxq = 1;
-    int error = rte_eth_dev_configure(port_, 1, 1, &conf);
-    const bool interrupts = error == 0;
-    if (!interrupts) {
-        conf.intr_conf.rxq = 0;
-        error = rte_eth_dev_configure(port_, 1, 1, &conf);
-    }
-    if (error != 0) return failed("cannot be configured for one queue each way", error);
-
     uint16_t received = kDescriptors, sent = kDescriptors;
-    if ((error = rte_eth_dev_adjust_nb_rx_tx_desc(port_, &received, &sent)) != 0)
-        return failed("has no descriptors", error);
+    int error = rte_eth_dev_adjust_nb_rx_tx_desc(port_, &received, &sent);
+    if (error != 0) return failed("has no descriptors", error);
     const int socket = rte_eth_dev_socket_id(port_);
-    if ((error = rte_eth_rx_queue_setup(port_, kQueue, received, socket, nullptr, &pool)) != 0)
-        return failed("has no receive queue", error);
-    if ((error = rte_eth_tx_queue_setup(port_, kQueue, sent, socket, nullptr)) != 0)
-        return failed("has no transmit queue", error);
-    if (mtu && (error = rte_eth_dev_set_mtu(port_, *mtu)) != 0)
+    for (uint16_t q = 0; q < queues_; q++) {
+        error = rte_eth_rx_queue_setup(port_, q, received, unsigned(socket), nullptr, &pool);
+        if (error != 0) return failed("has no receive queue", error);
+        error = rte_eth_tx_queue_setup(port_, q, sent, unsigned(socket), nullptr);
+        if (error != 0) return failed("has no transmit queue", error);
+    }
+    if (options_.mtu && (error = rte_eth_dev_set_mtu(port_, *options_.mtu)) != 0)
         return failed("does not take the net port's mtu", error);
     if ((error = rte_eth_dev_start(port_)) != 0) return failed("cannot be started", error);
     started_ = true;
-    rte_eth_promiscuous_enable(port_);  // those that cannot are promiscuous anyway
-    if (interrupts) interrupt_fd_ = rte_eth_dev_rx_intr_ctl_q_get_fd(port_, kQueue);
     return {};
 }
 
@@ -95,30 +126,42 @@ Ethdev::~Ethdev() {
         rte_eal_hotplug_remove("vdev", vdev_.c_str());
 }
 
-unsigned Ethdev::receive(std::span<rte_mbuf*> out) noexcept {
-    return rte_eth_rx_burst(port_, kQueue, out.data(), uint16_t(out.size()));
+unsigned Ethdev::receive(uint16_t pair, std::span<rte_mbuf*> out) noexcept {
+    return rte_eth_rx_burst(port_, pair, out.data(), uint16_t(out.size()));
 }
 
-unsigned Ethdev::send(std::span<rte_mbuf*> in) noexcept {
-    return rte_eth_tx_burst(port_, kQueue, in.data(), uint16_t(in.size()));
+void Ethdev::steer(std::span<rte_mbuf* const> packets, uint16_t pair,
+                   std::span<uint16_t> queues) const noexcept {
+    const unsigned queue =
+        queues_ >= options_.pairs ? pair : pair % options_.lcores % queues_;
+    std::fill_n(queues.begin(), packets.size(), uint16_t(queue));
 }
 
-bool Ethdev::arm() noexcept {
-    if (interrupt_fd_ < 0) return true;
-    rte_eth_dev_rx_intr_enable(port_, kQueue);
-    return rte_eth_rx_queue_count(port_, kQueue) <= 0;
+unsigned Ethdev::send(uint16_t queue, std::span<rte_mbuf*> in) noexcept {
+    return rte_eth_tx_burst(port_, queue, in.data(), uint16_t(in.size()));
 }
 
-void Ethdev::disarm() noexcept {
-    if (interrupt_fd_ >= 0) rte_eth_dev_rx_intr_disable(port_, kQueue);
+bool Ethdev::arm(uint16_t pair) noexcept {
+    if (interrupt_fds_[pair] < 0) return true;
+    rte_eth_dev_rx_intr_enable(port_, pair);
+    return rte_eth_rx_queue_count(port_, pair) <= 0;
 }
 
-std::span<const int> Ethdev::wake_fds() const noexcept {
-    return interrupt_fd_ < 0 ? std::span<const int>() : std::span(&interrupt_fd_, 1);
+void Ethdev::disarm(uint16_t pair) noexcept {
+    if (interrupt_fds_[pair] >= 0) rte_eth_dev_rx_intr_disable(port_, pair);
 }
 
-std::chrono::microseconds Ethdev::sleep_limit() const noexcept {
-    return interrupt_fd_ < 0 ? kNoInterruptLimit : kInterruptLimit;
+std::span<const int> Ethdev::wake_fds(uint16_t pair) const noexcept {
+    return interrupt_fds_[pair] < 0 ? std::span<const int>() : std::span(&interrupt_fds_[pair], 1);
+}
+
+std::chrono::microseconds Ethdev::sleep_limit(uint16_t pair) const noexcept {
+    return interrupt_fds_[pair] < 0 ? kNoInterruptLimit : kInterruptLimit;
+}
+
+bool Ethdev::link_up() const noexcept {
+    rte_eth_link link{};
+    return rte_eth_link_get_nowait(port_, &link) != 0 || link.link_status == RTE_ETH_LINK_UP;
 }
 
 }  // namespace viommu::app

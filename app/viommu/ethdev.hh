@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "config.hh"
 #include "packet_end.hh"
@@ -11,35 +12,64 @@ struct rte_mempool;
 
 namespace viommu::app {
 
-/// A DPDK port as the other end of a net port: queue 0 each way, promiscuous.
+/// A DPDK port as the other end of a net port, promiscuous. It has as many queues each way as the
+/// net port has pairs, or as many as the device can have; then several pairs send to one, those of
+/// an lcore to the same.
 class Ethdev final : public PacketEnd {
   public:
+    /// Of each queue's ring, unless the device wants another number.
+    static constexpr uint16_t kDescriptors = 512;
+
+    /// What the net port is like.
+    struct Options {
+        std::optional<uint16_t> mtu{};
+        uint16_t pairs = 1;
+        unsigned lcores = 1;  ///< pair i is that of number i % lcores
+        bool offloads = true;
+    };
+
     /// Open what `peer` says, which is kVdev or kEthdev; a vdev is made first, and removed at the
-    /// end. It gets `mtu`, if there is one. Received packets are in mbufs of `pool`.
+    /// end. It gets the MTU, if there is one. Received packets are in mbufs of `pool`.
     /// Errors: no such device or port, or it cannot be started; says what DPDK said.
-    static Result<std::unique_ptr<Ethdev>> open(const Peer& peer, std::optional<uint16_t> mtu,
+    static Result<std::unique_ptr<Ethdev>> open(const Peer& peer, const Options& options,
                                                 rte_mempool& pool);
     ~Ethdev() override;
 
-    unsigned receive(std::span<rte_mbuf*> out) noexcept override;
-    unsigned send(std::span<rte_mbuf*> in) noexcept override;
+    uint16_t pairs() const noexcept override { return queues_; }
+    unsigned receive(uint16_t pair, std::span<rte_mbuf*> out) noexcept override;
+    uint16_t send_queues() const noexcept override { return queues_; }
+    bool exclusive(unsigned lcores) const noexcept override {
+        return queues_ >= options_.pairs || queues_ >= lcores;
+    }
+    void steer(std::span<rte_mbuf* const> packets, uint16_t pair,
+               std::span<uint16_t> queues) const noexcept override;
+    unsigned send(uint16_t queue, std::span<rte_mbuf*> in) noexcept override;
 
-    bool arm() noexcept override;
-    void disarm() noexcept override;
-    std::span<const int> wake_fds() const noexcept override;
-    std::chrono::microseconds sleep_limit() const noexcept override;
+    bool arm(uint16_t pair) noexcept override;
+    void disarm(uint16_t pair) noexcept override;
+    std::span<const int> wake_fds(uint16_t pair) const noexcept override;
+    std::chrono::microseconds sleep_limit(uint16_t pair) const noexcept override;
+
+    /// A device that does not say has a link. Threads: any.
+    bool link_up() const noexcept;
 
     /// DPDK's port number.
     uint16_t port() const { return port_; }
 
   private:
-    Ethdev(uint16_t port, std::string vdev) : port_(port), vdev_(std::move(vdev)) {}
-    Result<void> start(std::optional<uint16_t> mtu, rte_mempool& pool);
+    Ethdev(uint16_t port, std::string vdev, const Options& options)
+        : options_(options), port_(port), vdev_(std::move(vdev)) {}
+    Result<void> start(rte_mempool& pool);
+    int configure(bool interrupts, bool rss);
+    Result<void> set_up_queues(rte_mempool& pool);
 
+    const Options options_;
     uint16_t port_;
     std::string vdev_;  ///< the name of the vdev that is ours; empty: the port was there
+    uint16_t queues_ = 1;
     bool started_ = false;
-    int interrupt_fd_ = -1;  ///< signalled when packets come; -1: the driver has none
+    /// By queue: signalled when packets come; -1: the driver has none.
+    std::vector<int> interrupt_fds_;
 };
 
 }  // namespace viommu::app

@@ -14,8 +14,12 @@ namespace {
 constexpr size_t kFdsOfTheProcess = 256;
 /// The arena, and what one message of a frontend brings (8, and the dirty log).
 constexpr size_t kFdsPerGuest = 10;
-/// Listener, connection and our copy of it; kick, call and error of two queues.
-constexpr size_t kFdsPerSocket = 9;
+/// Listener, connection and our copy of it, and the channel back to the frontend.
+constexpr size_t kFdsPerSocket = 4;
+/// Kick, call and error.
+constexpr size_t kFdsPerQueue = 3;
+/// Receive interrupts of an ethdev that is a port's peer.
+constexpr size_t kFdsPerPair = 1;
 /// Where there are readers: listener, epoll, the arena once more, one that is being refused; socket
 /// and pidfd of each process.
 constexpr size_t kFdsOfReaders = 4 + 2 * table::ReaderPages::kMaxProcesses;
@@ -29,10 +33,15 @@ size_t sockets(const Config& config) {
 }  // namespace
 
 size_t fds_needed(const Config& config) {
-    size_t readers = 0;
-    for (const Guest& guest : config.guests) readers += guest.readers ? kFdsOfReaders : 0;
-    return kFdsOfTheProcess + readers + config.guests.size() * kFdsPerGuest +
-           sockets(config) * kFdsPerSocket;
+    size_t n = kFdsOfTheProcess + sockets(config) * kFdsPerSocket;
+    for (const Guest& guest : config.guests) {
+        n += kFdsPerGuest + 2 * kFdsPerQueue;
+        if (guest.readers) n += kFdsOfReaders;
+        for (const Net& net : guest.nets)
+            n += (2u * net.queue_pairs + net.control_queue) * kFdsPerQueue +
+                 net.queue_pairs * kFdsPerPair;
+    }
+    return n;
 }
 
 std::optional<std::string> too_many_sockets(const Config& config) {

@@ -2,6 +2,7 @@
 #include "port.hh"
 
 #include "guest.hh"
+#include "port_counters.hh"
 #include "viommu_net.hh"
 #include "viommu_nic.hh"
 #include "viommu_vhost.hh"
@@ -13,21 +14,43 @@ net::Config net_config(const Net& net) {
     return {.endpoint = net.endpoint,
             .mac = net.mac,
             .mtu = net.mtu,
+            .queue_pairs = net.queue_pairs,
+            .control_queue = net.control_queue,
+            .offloads = net.offloads,
+            .speed_mbps = net.speed_mbps,
             .ring_addresses = net.ring_addresses};
 }
+static_assert(kMaxQueuePairs == net::NetPort::kMaxPairs);
 
 /// A NetPort as an end of a patch.
 class PortEnd final : public PacketEnd {
   public:
     explicit PortEnd(net::NetPort& port) : port_(port) {}
-    unsigned receive(std::span<rte_mbuf*> out) noexcept override {
-        return port_.from_guest(0, out);
+
+    uint16_t pairs() const noexcept override { return port_.max_pairs(); }
+    unsigned receive(uint16_t pair, std::span<rte_mbuf*> out) noexcept override {
+        return port_.from_guest(pair, out);
     }
-    unsigned send(std::span<rte_mbuf*> in) noexcept override { return port_.to_guest(0, in); }
-    bool arm() noexcept override { return port_.arm(0); }
-    void disarm() noexcept override { port_.disarm(0); }
-    std::span<const int> wake_fds() const noexcept override { return port_.wake_fds(0); }
-    std::chrono::microseconds sleep_limit() const noexcept override { return port_.sleep_limit(0); }
+    void poll_control() noexcept override { port_.poll_control(); }
+
+    uint16_t send_queues() const noexcept override { return port_.max_pairs(); }
+    /// Which receiveqs are used is up to the guest: any lcore may come to any of them.
+    void steer(std::span<rte_mbuf* const> packets, uint16_t pair,
+               std::span<uint16_t> queues) const noexcept override {
+        for (size_t i = 0; i < packets.size(); i++) queues[i] = port_.pair_for(*packets[i], pair);
+    }
+    unsigned send(uint16_t queue, std::span<rte_mbuf*> in) noexcept override {
+        return port_.to_guest(queue, in);
+    }
+
+    bool arm(uint16_t pair) noexcept override { return port_.arm(pair); }
+    void disarm(uint16_t pair) noexcept override { port_.disarm(pair); }
+    std::span<const int> wake_fds(uint16_t pair) const noexcept override {
+        return port_.wake_fds(pair);
+    }
+    std::chrono::microseconds sleep_limit(uint16_t pair) const noexcept override {
+        return port_.sleep_limit(pair);
+    }
 
   private:
     net::NetPort& port_;
@@ -37,17 +60,16 @@ class PortEnd final : public PacketEnd {
 class PortHandler final : public nic::NetHandler {
   public:
     using NetHandler::NetHandler;
-    void drive_with(Patch& patch, poll::Poller& poller) {
-        patch_ = &patch;
-        poller_ = &poller;
-    }
+    void drive_with(Wire& wire) { wire_ = &wire; }
+
+    /// Nobody knows yet whether this frontend can be told of the link.
+    void connected() override { port().set_link(true); }
 
   private:
-    void pause() override { poller_->remove(*patch_); }
-    void resume() override { poller_->add(*patch_); }
+    void pause() override { wire_->pause(); }
+    void resume() override { wire_->resume(); }
 
-    Patch* patch_ = nullptr;
-    poll::Poller* poller_ = nullptr;
+    Wire* wire_ = nullptr;
 };
 
 }  // namespace
@@ -80,9 +102,7 @@ Result<std::unique_ptr<NetService>> NetService::create(const Guest& guest, const
 
 PacketEnd& NetService::end() { return impl_->end; }
 
-void NetService::drive_with(Patch& patch, poll::Poller& poller) {
-    impl_->handler.drive_with(patch, poller);
-}
+void NetService::drive_with(Wire& wire) { impl_->handler.drive_with(wire); }
 
 Result<void> NetService::listen() {
     if (auto made = make_directories(impl_->path); !made) return made;
@@ -94,18 +114,27 @@ Result<void> NetService::listen() {
 
 void NetService::close() { impl_->socket.reset(); }
 
-const std::string& NetService::counter_prefix() const { return impl_->prefix; }
+void NetService::set_link(bool up) {
+    if (!impl_->socket) return;
+    if (impl_->port->set_link(up || !impl_->socket->hears_changes()))
+        impl_->socket->config_changed();
+}
 
-void NetService::add_counters(Counters& out) const {
+void NetService::add_counters(Counters& out, const Direction& sent,
+                              const Direction& received) const {
+    const net::NetPort& port = *impl_->port;
+    PortCounters all(impl_->prefix, port.max_pairs());
     out.heading("net port " + impl_->prefix.substr(4));
-    const auto add = [&](const char* direction, const net::Counters& counters) {
-        counters.for_each([&](const char* name, uint64_t value) {
-            out.add(impl_->prefix, fmt::format("{}.{}", direction, name), value);
-        });
-    };
-    out.add(impl_->prefix, "translations", impl_->port->translations());
-    add("from_guest", impl_->port->from_guest_counters(0));
-    add("to_guest", impl_->port->to_guest_counters(0));
+    out.add(impl_->prefix, "translations", port.translations());
+    for (uint16_t pair = 0; pair < port.max_pairs(); pair++) {
+        all.add("from_guest", pair, port.from_guest_counters(pair));
+        all.add("to_guest", pair, port.to_guest_counters(pair));
+    }
+    for (uint16_t pair = 0; pair < sent.from().pairs(); pair++)
+        all.add("to_peer", pair, sent.counters(pair));
+    for (uint16_t pair = 0; pair < received.from().pairs(); pair++)
+        all.add("from_peer", pair, received.counters(pair));
+    all.print(out);
 }
 
 uint64_t NetService::lost_faults() const { return impl_->port->lost_faults(); }

@@ -6,8 +6,8 @@
 
 #include "config.hh"
 #include "packet_end.hh"
-#include "patch.hh"
 #include "report.hh"
+#include "wire.hh"
 
 struct rte_mempool;
 
@@ -24,14 +24,18 @@ class NetService {
     NetService& operator=(const NetService&) = delete;
 
     PacketEnd& end();
-    /// `patch`, which polls this end on `poller`, is taken out while the frontend changes the port.
-    void drive_with(Patch& patch, poll::Poller& poller);
+    /// `wire`, which this end is at, is paused while the frontend changes the port. Before listen().
+    void drive_with(Wire& wire);
 
     Result<void> listen();
     void close();
 
-    const std::string& counter_prefix() const;
-    void add_counters(Counters& out) const;
+    /// The port's cable is in or not: the guest is told if its frontend can be; a guest that could
+    /// not be told of the link's return has one always.
+    void set_link(bool up);
+
+    /// `sent`: what the wire made of this port's packets; `received`: of its peer's.
+    void add_counters(Counters& out, const Direction& sent, const Direction& received) const;
     /// Faults that did not reach the guest's queue.
     uint64_t lost_faults() const;
 

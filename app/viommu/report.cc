@@ -100,7 +100,13 @@ void describe_net(Lines& lines, const Net& net) {
     lines.put(4, "mac", format_mac(net.mac));
     if (net.mtu) lines.put(4, "mtu", std::to_string(*net.mtu));
     lines.put(4, "rings", ring_name(net.ring_addresses));
-    lines.put(4, "lcore", std::to_string(net.lcore.id));
+    lines.put(4, "queues",
+              fmt::format("{} pair{}{}", net.queue_pairs, net.queue_pairs == 1 ? "" : "s",
+                          net.control_queue ? " and the control queue" : ""));
+    lines.put(4, "offloads", net.offloads ? "on" : "off");
+    if (net.speed_mbps) lines.put(4, "speed", fmt::format("{} Mb/s", *net.speed_mbps));
+    lines.put(4, net.lcores.size() == 1 ? "lcore" : "lcores",
+              join(net.lcores, " ", [](const Lcore& l) { return std::to_string(l.id); }));
     lines.put(4, "peer", peer_name(net.peer));
 }
 

@@ -177,6 +177,28 @@ std::optional<uint64_t> Section::number(std::string_view key, uint64_t least, ui
     return std::nullopt;
 }
 
+std::vector<uint64_t> Section::numbers(std::string_view key, uint64_t least, uint64_t most,
+                                       std::string_view example, std::string_view list) const {
+    const toml::node* node = table_.get(key);
+    if (!node) return {};
+    const auto* array = node->as_array();
+    if (!array) {
+        const auto one = number(key, least, most, example);
+        return one ? std::vector{*one} : std::vector<uint64_t>();
+    }
+    std::vector<uint64_t> out;
+    for (const auto& element : *array)
+        if (const auto value = number_of(element, parse_number);
+            value && *value >= least && *value <= most)
+            out.push_back(*value);
+    if (!out.empty() && out.size() == array->size()) return out;
+    problem(key, fmt::format("{} from {} to {}; write e.g. {} = {} or {} = {}",
+                             array->empty() ? "is empty, and has to have numbers"
+                                            : "has something that is no number",
+                             least, most, key, example, key, list));
+    return {};
+}
+
 std::optional<uint64_t> Section::size(std::string_view key, std::string_view example) const {
     const toml::node* node = table_.get(key);
     if (!node) return std::nullopt;

@@ -58,6 +58,9 @@ class Section {
     /// An integer, or a string with one (TOML's integers end at 2^63-1), from `least` to `most`.
     std::optional<uint64_t> number(std::string_view key, uint64_t least, uint64_t most,
                                    std::string_view example) const;
+    /// A number, or a list of them that is not empty; empty when the key is absent.
+    std::vector<uint64_t> numbers(std::string_view key, uint64_t least, uint64_t most,
+                                  std::string_view example, std::string_view list) const;
     /// An integer of bytes, or a string with a unit.
     std::optional<uint64_t> size(std::string_view key, std::string_view example) const;
     std::optional<std::vector<std::string>> strings(std::string_view key,

@@ -72,7 +72,7 @@ TEST(Peers, pair_of_two_guests_is_one_link) {
     const auto links = links_of(*parsed);
     ASSERT_EQ(links.size(), 1u);
     EXPECT_EQ(links[0].b->guest, 1u);
-    EXPECT_EQ(parsed->guests[0].nets[0].lcore.id, 3u) << "the lcore that is named is for both";
+    EXPECT_EQ(parsed->guests[0].nets[0].lcore_of(0), 3u) << "the lcore that is named is for both";
 }
 
 TEST(Peers, ports_with_devices_are_links_of_their_own) {
@@ -112,10 +112,22 @@ TEST(Peers, device_as_peer_of_two_is_refused) {
                    {"vm.toml:16:", "net_tap0", "peer device at vm.toml:11"});
 }
 
-TEST(Peers, two_lcores_for_a_pair_are_refused) {
-    expect_problem(two_nets("peer = \"guest:vm0/net1\"\nlcore = 2", "lcore = 3"),
-                   {"vm.toml:17: guest.vm0.net.net1.lcore = 3", "vm0/net0 is on lcore 2",
-                    "vm.toml:12", "name the same one"});
+TEST(Peers, ends_may_have_lcores_of_their_own) {
+    const auto parsed = parse(two_nets("peer = \"guest:vm0/net1\"\nlcore = 2", "lcore = 3"));
+    ASSERT_TRUE(parsed.has_value()) << joined(parsed.error());
+    EXPECT_EQ(parsed->guests[0].nets[0].lcore_of(0), 2u);
+    EXPECT_EQ(parsed->guests[0].nets[1].lcore_of(0), 3u);
+}
+
+TEST(Peers, end_without_lcores_gets_no_more_of_the_others_than_it_has_pairs) {
+    const auto parsed =
+        parse(two_nets("peer = \"guest:vm0/net1\"\nqueue_pairs = 3\nlcore = [2, 3, 4]",
+                       "queue_pairs = 2"));
+    ASSERT_TRUE(parsed.has_value()) << joined(parsed.error());
+    const Net& peer = parsed->guests[0].nets[1];
+    ASSERT_EQ(peer.lcores.size(), 2u);
+    EXPECT_EQ(peer.lcore_of(0), 2u);
+    EXPECT_EQ(peer.lcore_of(1), 3u);
 }
 
 }  // namespace

@@ -79,7 +79,7 @@ TEST(Config, full_example_sets_every_field) {
     EXPECT_EQ(net.ring_addresses, net::RingAddresses::kUva);
     EXPECT_EQ(net.peer.kind, Peer::Kind::kVdev);
     EXPECT_EQ(net.peer.target, "net_tap0,iface=vtap0");
-    EXPECT_EQ(net.lcore.id, 2u);
+    EXPECT_EQ(net.lcore_of(0), 2u);
     EXPECT_EQ(lcores_of(*parsed), (std::vector<unsigned>{1, 2}));
 }
 
@@ -98,7 +98,11 @@ TEST(Config, shortest_example_gets_the_documented_defaults) {
     EXPECT_TRUE(guest.device.bypass);
     ASSERT_EQ(guest.device.reserved.size(), 1u);
     const Net& net = guest.nets[0];
-    EXPECT_EQ(net.lcore.id, 1u);
+    EXPECT_EQ(net.lcore_of(0), 1u);
+    EXPECT_EQ(net.queue_pairs, 1);
+    EXPECT_FALSE(net.control_queue);
+    EXPECT_TRUE(net.offloads);
+    EXPECT_FALSE(net.speed_mbps.has_value());
     EXPECT_EQ(net.peer.kind, Peer::Kind::kNone);
     EXPECT_FALSE(net.mtu.has_value());
     EXPECT_EQ(net.ring_addresses, net::RingAddresses::kAuto);
@@ -381,6 +385,54 @@ TEST(Config, wrong_mac_is_refused) {
                    {"vm.toml:11:", "52:54:00:12:34", "not a MAC address", "52:54:00:12:34:56"});
     expect_problem(guest_with(net_with("mac = \"01:00:5e:00:00:01\"")), {"not a unicast address"});
     expect_problem(guest_with(net_with("mac = \"00:00:00:00:00:00\"")), {"not a unicast address"});
+}
+
+TEST(Config, queues_and_what_the_nic_can_do_are_taken) {
+    const auto parsed = parse(guest_with(net_with(
+        "queue_pairs = 8\ncontrol_queue = true\noffloads = false\nspeed = 100000")));
+    ASSERT_TRUE(parsed.has_value()) << joined(parsed.error());
+    const Net& net = parsed->guests[0].nets[0];
+    EXPECT_EQ(net.queue_pairs, 8);
+    EXPECT_TRUE(net.control_queue);
+    EXPECT_FALSE(net.offloads);
+    EXPECT_EQ(net.speed_mbps, 100000u);
+}
+
+TEST(Config, pairs_are_dealt_out_to_the_lcores_in_turn) {
+    const auto parsed = parse(guest_with(net_with("queue_pairs = 5\nlcore = [3, 7]")));
+    ASSERT_TRUE(parsed.has_value()) << joined(parsed.error());
+    const Net& net = parsed->guests[0].nets[0];
+    EXPECT_TRUE(net.lcores_given);
+    std::vector<unsigned> of_pairs;
+    for (uint16_t pair = 0; pair < 5; pair++) of_pairs.push_back(net.lcore_of(pair));
+    EXPECT_EQ(of_pairs, (std::vector<unsigned>{3, 7, 3, 7, 3}));
+    EXPECT_EQ(lcores_of(*parsed), (std::vector<unsigned>{1, 3, 7}));
+}
+
+TEST(Config, number_of_queue_pairs_out_of_bounds_is_refused) {
+    for (const char* wrong : {"queue_pairs = 0", "queue_pairs = 65"})
+        expect_problem(guest_with(net_with(wrong)),
+                       {"vm.toml:11: guest.vm0.net.net0.queue_pairs", wrong, "1 to 64"});
+    expect_problem(guest_with(net_with("control_queue = 1")),
+                   {"vm.toml:11:", "control_queue = true or control_queue = false"});
+    expect_problem(guest_with(net_with("speed = 0")), {"vm.toml:11:", "1 to 2147483647"});
+    expect_problem(guest_with(net_with("offloads = \"all\"")), {"vm.toml:11:", "offloads = true"});
+}
+
+TEST(Config, more_lcores_than_pairs_are_refused_with_both_remedies) {
+    expect_problem(guest_with(net_with("queue_pairs = 2\nlcore = [1, 2, 3]")),
+                   {"vm.toml:12: guest.vm0.net.net0.lcore = [ 1, 2, 3 ]", "3 lcores for 2 pairs",
+                    "lcore = [1, 2], or queue_pairs = 3"});
+    expect_problem(guest_with(net_with("lcore = [1, 2]")), {"2 lcores for 1 pair of"});
+}
+
+TEST(Config, wrong_lists_of_lcores_are_refused_with_the_form) {
+    expect_problem(guest_with(net_with("queue_pairs = 2\nlcore = [2, 2]")),
+                   {"vm.toml:12:", "lcore 2 twice", "once"});
+    expect_problem(guest_with(net_with("lcore = []")), {"vm.toml:11:", "is empty", "lcore = 1"});
+    expect_problem(guest_with(net_with("queue_pairs = 2\nlcore = [1, 128]")),
+                   {"vm.toml:12:", "no number from 0 to 127", "lcore = [1, 2]"});
+    expect_problem(guest_with(net_with("queue_pairs = 2\nlcore = [1, true]")), {"vm.toml:12:"});
 }
 
 TEST(Config, wrong_ring_addresses_are_refused) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Tests of what needs an EAL: started once, with one worker lcore, number 1.
+// Tests of what needs an EAL: started once, with worker lcores 1, 2 and 3.
 #include <gtest/gtest.h>
 #include <rte_eal.h>
 
@@ -7,7 +7,7 @@
 
 int main(int argc, char** argv) {
     testing::InitGoogleTest(&argc, argv);
-    const unsigned lcores[] = {1};
+    const unsigned lcores[] = {1, 2, 3};
     auto machine = viommu::app::this_machine();
     machine.hugepages = false;  // the same everywhere
     const auto started =

@@ -14,7 +14,7 @@ class EthdevTest : public WithPool {
         return {Peer::Kind::kVdev, devargs, {"vm.toml", 7, "guest.a.net.b.peer"}};
     }
     void expect_refused(const Peer& peer, std::initializer_list<const char*> parts) {
-        const auto opened = Ethdev::open(peer, std::nullopt, *pool_);
+        const auto opened = Ethdev::open(peer, {}, *pool_);
         ASSERT_FALSE(opened.has_value());
         for (const char* part : parts)
             EXPECT_NE(opened.error().message.find(part), std::string::npos)
@@ -23,17 +23,17 @@ class EthdevTest : public WithPool {
 };
 
 TEST_F(EthdevTest, vdev_is_made_and_moves_packets) {
-    const auto opened = Ethdev::open(vdev("net_null0,size=100"), std::nullopt, *pool_);
+    const auto opened = Ethdev::open(vdev("net_null0,size=100"), {}, *pool_);
     ASSERT_TRUE(opened.has_value()) << opened.error().message;
     rte_mbuf* packets[4];
-    ASSERT_EQ((*opened)->receive(packets), 4u);
+    ASSERT_EQ((*opened)->receive(0, packets), 4u);
     EXPECT_EQ(packets[0]->pkt_len, 100u);
-    EXPECT_EQ((*opened)->send(packets), 4u);
+    EXPECT_EQ((*opened)->send(0, packets), 4u);
 }
 
 TEST_F(EthdevTest, vdev_is_gone_afterwards) {
     {
-        const auto opened = Ethdev::open(vdev("net_null1"), std::nullopt, *pool_);
+        const auto opened = Ethdev::open(vdev("net_null1"), {}, *pool_);
         ASSERT_TRUE(opened.has_value()) << opened.error().message;
     }
     uint16_t port;
@@ -41,18 +41,66 @@ TEST_F(EthdevTest, vdev_is_gone_afterwards) {
 }
 
 TEST_F(EthdevTest, port_without_interrupts_limits_sleep) {
-    const auto opened = Ethdev::open(vdev("net_null2"), std::nullopt, *pool_);
+    const auto opened = Ethdev::open(vdev("net_null2"), {}, *pool_);
     ASSERT_TRUE(opened.has_value()) << opened.error().message;
-    ASSERT_TRUE((*opened)->wake_fds().empty()) << "net_null has learned to interrupt";
-    EXPECT_LE((*opened)->sleep_limit(), std::chrono::milliseconds(1));
-    EXPECT_TRUE((*opened)->arm());
+    ASSERT_TRUE((*opened)->wake_fds(0).empty()) << "net_null has learned to interrupt";
+    EXPECT_LE((*opened)->sleep_limit(0), std::chrono::milliseconds(1));
+    EXPECT_TRUE((*opened)->arm(0));
+}
+
+TEST_F(EthdevTest, device_gets_a_queue_for_each_pair) {
+    const auto opened = Ethdev::open(vdev("net_ring0"), {.pairs = 4, .lcores = 2}, *pool_);
+    ASSERT_TRUE(opened.has_value()) << opened.error().message;
+    Ethdev& ethdev = **opened;
+    EXPECT_EQ(ethdev.pairs(), 4);
+    EXPECT_EQ(ethdev.send_queues(), 4);
+    EXPECT_TRUE(ethdev.exclusive(2));
+    // What is sent to a queue of net_ring is received from it.
+    for (uint16_t pair = 0; pair < 4; pair++) {
+        rte_mbuf* sent[] = {packet(60)};
+        uint16_t queue[1];
+        ethdev.steer(sent, pair, queue);
+        EXPECT_EQ(queue[0], pair);
+        ASSERT_EQ(ethdev.send(queue[0], sent), 1u);
+        rte_mbuf* received[4];
+        ASSERT_EQ(ethdev.receive(pair, received), 1u);
+        EXPECT_EQ(received[0], sent[0]);
+        rte_pktmbuf_free(received[0]);
+    }
+}
+
+TEST_F(EthdevTest, device_with_too_few_queues_gets_what_it_can_and_lcores_share) {
+    const auto opened = Ethdev::open(vdev("net_ring1"), {.pairs = 64, .lcores = 17}, *pool_);
+    ASSERT_TRUE(opened.has_value()) << opened.error().message;
+    Ethdev& ethdev = **opened;
+    ASSERT_EQ(ethdev.pairs(), 16) << "net_ring has learned to have more queues";
+    EXPECT_TRUE(ethdev.exclusive(16));
+    EXPECT_FALSE(ethdev.exclusive(17));
+    rte_mbuf* one[] = {packet(60)};
+    uint16_t queue[1];
+    constexpr std::pair<int, int> kQueueOfPair[] = {{0, 0}, {15, 15}, {16, 0}, {17, 0}, {18, 1}};
+    for (const auto& [pair, expected] : kQueueOfPair) {
+        ethdev.steer(one, uint16_t(pair), queue);
+        EXPECT_EQ(queue[0], expected) << "pair " << pair;
+    }
+    rte_pktmbuf_free(one[0]);
+}
+
+TEST_F(EthdevTest, link_is_what_the_device_says) {
+    const auto opened = Ethdev::open(vdev("net_ring2"), {}, *pool_);
+    ASSERT_TRUE(opened.has_value()) << opened.error().message;
+    EXPECT_TRUE((*opened)->link_up());
+    ASSERT_EQ(rte_eth_dev_set_link_down((*opened)->port()), 0);
+    EXPECT_FALSE((*opened)->link_up());
+    ASSERT_EQ(rte_eth_dev_set_link_up((*opened)->port()), 0);
+    EXPECT_TRUE((*opened)->link_up());
 }
 
 TEST_F(EthdevTest, existing_port_is_found_by_name) {
     ASSERT_EQ(rte_eal_hotplug_add("vdev", "net_null3", ""), 0);
     {
         const auto opened = Ethdev::open({Peer::Kind::kEthdev, "net_null3", {"vm.toml", 7, "peer"}},
-                                         std::nullopt, *pool_);
+                                         {}, *pool_);
         ASSERT_TRUE(opened.has_value()) << opened.error().message;
         uint16_t port;
         ASSERT_EQ(rte_eth_dev_get_port_by_name("net_null3", &port), 0);

@@ -43,6 +43,14 @@ TEST(Limits, readers_need_descriptors_too) {
     EXPECT_EQ(fds_needed(config), before + 132);  // two for each of 64 processes, and 4
 }
 
+TEST(Limits, queues_need_descriptors_too) {
+    Config config = with(1, 1);
+    const size_t before = fds_needed(config);
+    config.guests[0].nets[0].queue_pairs = 3;
+    config.guests[0].nets[0].control_queue = true;
+    EXPECT_EQ(fds_needed(config), before + 5 * 3 + 2);  // and an interrupt for each pair
+}
+
 TEST(Limits, soft_limit_is_raised_to_the_hard_one) {
     EXPECT_EXIT(raise_from(200, 6000, with(256, 0)), testing::ExitedWithCode(0),
                 "raised soft=6000");

@@ -34,10 +34,25 @@ TEST(Describe, everything_configured_is_said) {
         "    mac             52:54:00:12:34:56\n"
         "    mtu             1500\n"
         "    rings           auto\n"
+        "    queues          1 pair\n"
+        "    offloads        on\n"
         "    lcore           2\n"
         "    peer            vdev net_tap0\n";
     EXPECT_EQ(text.substr(text.find('\n') + 1), expected);
     EXPECT_TRUE(text.starts_with("dpdk-viommu "));
+}
+
+TEST(Describe, queues_and_their_lcores_are_said) {
+    const auto config =
+        parse(guest_with("") + net_with("queue_pairs = 3\ncontrol_queue = true\nspeed = 25000\n"
+                                        "offloads = false\nlcore = [4, 2]"));
+    ASSERT_TRUE(config.has_value()) << joined(config.error());
+    const std::string text = describe(*config, {});
+    for (const char* line :
+         {"  lcores            1 2 4\n", "    queues          3 pairs and the control queue\n",
+          "    offloads        off\n", "    speed           25000 Mb/s\n",
+          "    lcores          4 2\n"})
+        EXPECT_NE(text.find(line), std::string::npos) << line << text;
 }
 
 TEST(Describe, readers_socket_is_said_with_what_becomes_of_those_that_stall) {
