@@ -92,8 +92,8 @@ unsigned Patch::move(Line& line) noexcept {
     return received;
 }
 
-/// From each pair a burst, until it is enough for one poll; the next one goes on with the pairs that
-/// had no turn.
+/// From each pair a burst, until it is enough for one poll; the next one goes on with the pairs
+/// that had no turn.
 unsigned Patch::poll(Turn& turn) noexcept {
     unsigned done = 0;
     for (size_t i = 0; i < turn.lines.size() && done < kBurst; i++) {

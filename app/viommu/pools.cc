@@ -47,7 +47,8 @@ unsigned mbufs_needed(const Config& config, int node) {
             const bool ethdev =
                 net.peer.kind == Peer::Kind::kVdev || net.peer.kind == Peer::Kind::kEthdev;
             // What is on its way or kept each way, and both rings of the device's queue.
-            mbufs += net.queue_pairs * (4 * Patch::kBurst + (ethdev ? 2 * Ethdev::kDescriptors : 0));
+            const unsigned in_rings = ethdev ? 2u * Ethdev::kDescriptors : 0;
+            mbufs += net.queue_pairs * (4 * Patch::kBurst + in_rings);
             mbufs += kLargeBurst;
             for (const Lcore& lcore : net.lcores) lcores.insert(lcore.id);
         }

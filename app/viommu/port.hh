@@ -24,7 +24,8 @@ class NetService {
     NetService& operator=(const NetService&) = delete;
 
     PacketEnd& end();
-    /// `wire`, which this end is at, is paused while the frontend changes the port. Before listen().
+    /// `wire`, which this end is at, is paused while the frontend changes the port.
+    /// Before listen().
     void drive_with(Wire& wire);
 
     Result<void> listen();

@@ -42,8 +42,9 @@ class Socket {
     /// Connections refused because one was there already. Threads: any.
     uint64_t refused_connections() const;
 
-    /// The frontend, if there is one, will be told when configuration space changes. Many cannot be:
-    /// it takes the protocol features CONFIG and BACKEND_REQ. Threads: not from a Handler's function.
+    /// The frontend, if there is one, will be told when configuration space changes. Many cannot
+    /// be: it takes the protocol features CONFIG and BACKEND_REQ.
+    /// Threads: not from a Handler's function.
     bool hears_changes() const;
     /// The Handler's configuration space has changed: tell the frontend, without waiting for it.
     /// Waits for a Handler's call that is under way. False: there is nobody who can be told.
