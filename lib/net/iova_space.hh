@@ -39,6 +39,17 @@ class IovaSpace {
         return found;
     }
 
+    /// resolve() of all of it in one piece, or null, which nobody is told of: whoever asks resolves
+    /// it piece by piece then.
+    std::byte* find(uint64_t addr, uint32_t bytes, Access need) noexcept {
+        ++asked_;
+        const xlate::Translation t = reader_.translate({addr}, bytes, need);
+        if (t.bytes() != bytes || memory_ == nullptr) [[unlikely]]
+            return nullptr;
+        const auto found = memory_->at(t.gpa(), bytes);
+        return found.size() == bytes ? found.data() : nullptr;
+    }
+
     /// Addresses asked for since this was last called.
     uint64_t take_asked() noexcept { return std::exchange(asked_, 0); }
 

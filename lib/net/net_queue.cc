@@ -28,10 +28,21 @@ uint32_t NetQueue::stop() noexcept {
     return started_ ? ring_.next_base() : base_;
 }
 
-/// Bind the ring again if what it was bound to may have been taken away. Inside a section.
+/// See whether the ring is still there when something was unmapped, and bind it again when it has
+/// moved. Inside a section: what is found holds until its end, and while the generation stands.
 bool NetQueue::ready() noexcept {
     if (ring_.bound() && generation_ == reader_.generation()) [[likely]]
         return true;
+    if (ring_.bound()) {
+        // Nearly always something else was unmapped. This is no more than a few translations.
+        space_.report_faults(false);
+        const bool unmoved = ring_.is_unmoved(space_);
+        space_.report_faults(true);
+        if (unmoved) {
+            generation_ = reader_.generation();
+            return true;
+        }
+    }
     space_.report_faults(!stalled_);  // once per stall
     const bool bound = ring_.bind(space_, *vring_, acked_);
     space_.report_faults(true);

@@ -104,6 +104,16 @@ class NetQueue {
     bool acked(unsigned feature) const noexcept { return virtq::negotiated(acked_, feature); }
     /// Take the next chain into chain_; kEmpty also when the burst has read enough.
     virtq::Pop take_chain() noexcept;
+    /// pop_plain() of the queue's ring, within what the burst may read.
+    template <class Q>
+    unsigned pop_plain(Q& queue, std::span<virtq::Plain> out,
+                       const virtq::PlainLimits& limits) noexcept {
+        if (descriptors_ >= virtq::kBurstDescriptors) [[unlikely]]
+            return 0;
+        const unsigned taken = queue.pop_plain(out, limits);
+        descriptors_ += taken;
+        return taken;
+    }
     /// At the end of a burst: whether the ring has broken in it.
     void count_broken() noexcept;
 

@@ -121,6 +121,13 @@ uint16_t NetPort::pair_for(const rte_mbuf&, uint16_t from) const noexcept {
     return uint16_t(from % active_pairs());
 }
 
+void NetPort::set_plain_way(bool on) noexcept {
+    for (const auto& pair : pairs_) {
+        pair->receive.set_plain_way(on);
+        pair->transmit.set_plain_way(on);
+    }
+}
+
 uint64_t NetPort::translations() const noexcept {
     uint64_t sum = 0;
     for_each_queue([&sum](const NetQueue& q) { sum += q.translations(); });

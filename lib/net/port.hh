@@ -142,6 +142,9 @@ class NetPort {
     /// Faults that found the queue to the writer full.
     uint64_t lost_faults() const noexcept;
 
+    /// For tests: without it every chain goes the way that can handle any (doc/packet-path.md).
+    void set_plain_way(bool on) noexcept;
+
   private:
     struct Pair {
         ReceiveQueue receive;

@@ -2,8 +2,11 @@
 #include "receive_queue.hh"
 
 #include <rte_mbuf.h>
+#include <rte_prefetch.h>
 
 #include <algorithm>
+
+#include "copy.hh"
 
 namespace viommu::net {
 
@@ -19,15 +22,15 @@ constexpr unsigned kMaxTries = 2 * kMaxBuffers;
 /// Where a frame's bytes come from: the header, then the segments of an mbuf.
 class Source {
   public:
-    Source(const std::byte* header, const rte_mbuf* packet)
-        : at_(header), left_(kHeaderBytes), next_(packet) {}
+    Source(const std::byte* header, uint32_t header_bytes, const rte_mbuf* packet)
+        : at_(header), left_(header_bytes), next_(packet) {}
 
     /// Copy as much as `to` holds, or is left.
     void copy(std::span<std::byte> to) noexcept {
         while (!to.empty()) {
             if (left_ == 0 && !advance()) return;
             const auto n = std::min<size_t>(to.size(), left_);
-            std::memcpy(to.data(), at_, n);
+            copy_frame(to.data(), at_, n);
             to = to.subspan(n);
             at_ += n;
             left_ -= uint32_t(n);
@@ -79,8 +82,15 @@ unsigned ReceiveQueue::send(std::span<rte_mbuf*> in) noexcept {
         counters_.not_running.add(in.size());
         return 0;
     }
+    packets_ = bytes_ = 0;
     unsigned taken = 0;
-    for (const rte_mbuf* packet : in) {
+    while (taken < in.size()) {
+        const auto rest = in.subspan(taken);
+        if (plain_way_ && uint64_t{rest[0]->pkt_len} + kHeaderBytes <= buffer_bytes_) {
+            taken += ring_.visit([&](auto& queue) { return give_plain(queue, rest); });
+            if (taken == in.size()) break;
+        }
+        const rte_mbuf* packet = in[taken];
         if (packet->pkt_len > max_frame_) {
             counters_.drop_too_big.add();
         } else if (write_frame(packet) == Delivery::kNoBuffer) {
@@ -90,8 +100,65 @@ unsigned ReceiveQueue::send(std::span<rte_mbuf*> in) noexcept {
         ++taken;
     }
     count_broken();
+    if (packets_ != 0) {
+        counters_.packets.add(packets_);
+        counters_.bytes.add(bytes_);
+    }
     rte_pktmbuf_free_bulk(in.data(), taken);
     return taken;
+}
+
+/// Deliver the packets that come first, as long as each fits into the next buffer and that is
+/// plain and in one piece. Returns how many.
+template <class Q>
+unsigned ReceiveQueue::give_plain(Q& queue, std::span<rte_mbuf*> in) noexcept {
+    std::array<virtq::Plain, kBurst> plain;
+    std::array<std::byte*, kBurst> at;
+    const virtq::PlainLimits limits{
+        .writable = true, .min_bytes = kHeaderBytes, .max_bytes = ~uint32_t{0}};
+    const unsigned n = pop_plain(queue, std::span(plain).first(in.size()), limits);
+    if (n == 0) return 0;
+    buffer_bytes_ = plain[n - 1].len;
+    unsigned fit = 0;
+    for (; fit < n; ++fit) {
+        const uint32_t bytes = in[fit]->pkt_len;
+        if (bytes > max_frame_ || plain[fit].len < kHeaderBytes + bytes) break;
+        at[fit] = space_.find(plain[fit].addr, kHeaderBytes + bytes, Access::kWrite);
+        if (at[fit] == nullptr) [[unlikely]]
+            break;
+        rte_prefetch0_write(at[fit]);
+        rte_prefetch0(rte_pktmbuf_mtod(in[fit], const void*));
+    }
+    // The header in two registers: built in memory, its load would wait for the stores.
+    wire::virtio_net_hdr header{};
+    header.num_buffers = 1;
+    uint64_t low;
+    uint32_t high;
+    std::memcpy(&low, &header, sizeof low);
+    std::memcpy(&high, reinterpret_cast<const std::byte*>(&header) + sizeof low, sizeof high);
+    static_assert(sizeof low + sizeof high == kHeaderBytes);
+    asm("" : "+r"(low), "+r"(high));
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < fit; ++i) {
+        const rte_mbuf* packet = in[i];
+        const uint32_t bytes = packet->pkt_len;
+        std::memcpy(at[i], &low, sizeof low);
+        std::memcpy(at[i] + sizeof low, &high, sizeof high);
+        if (packet->nb_segs == 1) [[likely]] {
+            copy_frame(at[i] + kHeaderBytes, rte_pktmbuf_mtod(packet, const std::byte*), bytes);
+        } else {
+            Source source(nullptr, 0, packet);
+            source.copy({at[i] + kHeaderBytes, bytes});
+        }
+        virtq::wrote(space_, {at[i], kHeaderBytes + bytes});
+        plain[i].written = kHeaderBytes + bytes;
+        sum += bytes;
+    }
+    packets_ += fit;
+    bytes_ += sum;
+    queue.push_plain(std::span(plain).first(fit));
+    queue.unpop_plain(n - fit);
+    return fit;
 }
 
 /// Deliver one packet, or drop and count it. kNoBuffer: the packet has not been touched.
@@ -102,18 +169,19 @@ unsigned ReceiveQueue::send(std::span<rte_mbuf*> in) noexcept {
 /// the packet is dropped.
 ReceiveQueue::Delivery ReceiveQueue::write_frame(const rte_mbuf* packet) noexcept {
     const bool mergeable = acked(wire::VIRTIO_NET_F_MRG_RXBUF);
-    struct Used {
-        virtq::Taken chain;
+    struct Used {  // without initialisers: nobody wants 256 of them cleared for each packet
+        uint16_t id, slots;
         uint32_t bytes;
+        virtq::Taken chain() const { return {.id = id, .slots = slots}; }
     };
     std::array<Used, kMaxBuffers> used;
     unsigned filled = 0;     // buffers in `used`
     const auto put_back = [&] {
-        for (unsigned i = filled; i-- > 0;) ring_.unpop(used[i].chain);
+        for (unsigned i = filled; i-- > 0;) ring_.unpop(used[i].chain());
     };
     NumBuffers num_buffers;  // where the first buffer has that field
     const std::array<std::byte, kHeaderBytes> header{};
-    Source source(header.data(), packet);
+    Source source(header.data(), kHeaderBytes, packet);
     uint32_t left = kHeaderBytes + packet->pkt_len;
     Counter* drop = nullptr;
     for (unsigned tries = 0; left > 0 && drop == nullptr; ++tries) {
@@ -138,7 +206,8 @@ ReceiveQueue::Delivery ReceiveQueue::write_frame(const rte_mbuf* packet) noexcep
             drop = pop == virtq::Pop::kFault ? &counters_.drop_fault : &counters_.drop_malformed;
         }
         const auto room = uint32_t(std::min<uint64_t>(chain_.writable_bytes(), left));
-        used[filled++] = {chain_.taken(), room};
+        buffer_bytes_ = uint32_t(std::min<uint64_t>(chain_.writable_bytes(), ~uint32_t{0}));
+        used[filled++] = {chain_.taken().id, chain_.taken().slots, room};
         if (drop != nullptr) break;
         virtq::Cursor<IovaSpace, Access::kWrite> cursor(space_, chain_.writable(), room);
         for (uint32_t done = 0; done < room;) {
@@ -156,13 +225,13 @@ ReceiveQueue::Delivery ReceiveQueue::write_frame(const rte_mbuf* packet) noexcep
     }
     if (drop == nullptr) {
         num_buffers.set(filled, space_);
-        counters_.packets.add();
-        counters_.bytes.add(packet->pkt_len);
+        ++packets_;
+        bytes_ += packet->pkt_len;
     } else {
         drop->add();
     }
     for (unsigned i = 0; i < filled; ++i)
-        ring_.push(used[i].chain, drop == nullptr ? used[i].bytes : 0);
+        ring_.push(used[i].chain(), drop == nullptr ? used[i].bytes : 0);
     return Delivery::kDone;
 }
 

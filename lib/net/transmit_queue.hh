@@ -9,20 +9,41 @@ struct rte_mempool;
 namespace viommu::net {
 
 /// A transmitq (virtio 1.3, 5.1.6.2): what the guest sends becomes packets.
+///
+/// Chains of one descriptor that fit into an mbuf, which nearly all are, are handled many at once
+/// (doc/packet-path.md); any other, and what goes wrong with one of these, one by one.
 class TransmitQueue final : public NetQueue {
   public:
     /// `pool`: where packets are put. `max_frame`: bytes; larger ones are dropped.
-    TransmitQueue(xlate::Reader reader, rte_mempool& pool, uint32_t max_frame)
-        : NetQueue(std::move(reader)), pool_(pool), max_frame_(max_frame) {}
+    TransmitQueue(xlate::Reader reader, rte_mempool& pool, uint32_t max_frame);
 
     /// Take packets, at most out.size() and kBurst; the caller owns them.
     unsigned receive(std::span<rte_mbuf*> out) noexcept;
 
+    /// For tests: handle every chain by the way that can handle any.
+    void set_plain_way(bool on) noexcept { plain_way_ = on; }
+
   private:
+    /// Packets of a burst, and where the next goes.
+    struct Taken {
+        std::span<rte_mbuf*> out;
+        unsigned packets = 0;
+        uint64_t bytes = 0;
+        void add(rte_mbuf* packet) noexcept;
+    };
+
+    template <class Q>
+    void take_all(Q& queue, Taken& taken, unsigned most) noexcept;
+    template <class Q>
+    unsigned take_plain(Q& queue, Taken& taken, unsigned most, bool& no_mbuf) noexcept;
+    bool take_any(Taken& taken) noexcept;
+    void take_from_chain(Taken& taken, rte_mbuf*& fresh) noexcept;
     bool read_frame(rte_mbuf* packet) noexcept;
 
     rte_mempool& pool_;
     const uint32_t max_frame_;
+    const uint32_t room_;  ///< bytes of a frame that fit into one mbuf
+    bool plain_way_ = true;
 };
 
 }  // namespace viommu::net

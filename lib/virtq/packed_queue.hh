@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "indirect_table.hh"
+#include "plain.hh"
 #include "queue_base.hh"
 #include "ring_part.hh"
 
@@ -31,6 +32,11 @@ class PackedQueue : public QueueBase {
 
     bool bind(Space& space, const Vring& vring,
               uint64_t features = uint64_t{1} << wire::VIRTIO_F_RING_PACKED) noexcept;
+    bool is_unmoved(Space& space) const noexcept {
+        return ring_.is_unmoved(space) &&
+               driver_area_.is_unmoved(space) &&
+               device_area_.is_unmoved(space);
+    }
     void unbind() noexcept { space_ = nullptr; }
     bool bound() const noexcept { return space_ != nullptr; }
 
@@ -57,6 +63,11 @@ class PackedQueue : public QueueBase {
         next_.retreat(taken.slots, size_);
         out_ -= taken.slots;
     }
+    unsigned pop_plain(std::span<Plain> out, const PlainLimits& limits) noexcept;
+    void unpop_plain(unsigned n) noexcept {
+        next_.retreat(n, size_);
+        out_ -= n;
+    }
 
     Copied gather(std::span<const Segment> from, std::span<std::byte> to) noexcept {
         return virtq::gather(*space_, from, to);
@@ -70,6 +81,7 @@ class PackedQueue : public QueueBase {
     /// Chains may be returned in any order. The driver looks at the first of a batch only, so that
     /// is written by flush().
     void push(const Taken& taken, uint32_t written) noexcept;
+    void push_plain(std::span<const Plain> chains) noexcept;
     bool flush() noexcept {
         if (pushed_ == 0) return false;
         unsignalled_ += std::exchange(pushed_, 0);
@@ -230,6 +242,29 @@ Pop PackedQueue<Space>::pop(Chain& chain) noexcept {
     return walk(chain, tail);
 }
 
+template <AddressSpace Space>
+unsigned PackedQueue<Space>::pop_plain(std::span<Plain> out, const PlainLimits& limits) noexcept {
+    if (broken_) [[unlikely]]
+        return 0;
+    const uint16_t flags = limits.writable ? wire::VIRTQ_DESC_F_WRITE : 0;
+    constexpr uint16_t kMatter =
+        wire::VIRTQ_DESC_F_NEXT | wire::VIRTQ_DESC_F_WRITE | wire::VIRTQ_DESC_F_INDIRECT;
+    const auto most = unsigned(std::min<size_t>(out.size(), room()));
+    Place at = next_;
+    unsigned taken = 0;
+    for (; taken < most; ++taken) {
+        const Tail tail = look(at.slot);
+        if (!at.has(tail.flags) || (tail.flags & kMatter) != flags) break;
+        const auto addr = load<uint64_t>(ring_.at(16 * at.slot));
+        if (!limits.hold(addr, tail.len)) break;
+        out[taken] = {.addr = addr, .len = tail.len, .id = tail.id, .written = 0};
+        at.advance(1, size_);
+    }
+    next_ = at;
+    out_ += taken;
+    return taken;
+}
+
 /// Spec: 2.8.6, 2.8.17 "MUST NOT create a descriptor list longer than the Queue Size"; 2.8.5
 /// a list is direct, or one descriptor that refers to a table. A malformed chain is followed to its
 /// end all the same: there stands its id.
@@ -293,6 +328,27 @@ void PackedQueue<Space>::push(const Taken& taken, uint32_t written) noexcept {
     pushed_ += taken.slots;
     out_ -= taken.slots;
     used_.advance(taken.slots, size_);
+}
+
+template <AddressSpace Space>
+void PackedQueue<Space>::push_plain(std::span<const Plain> chains) noexcept {
+    Place at = used_;
+    for (size_t i = 0; i < chains.size(); ++i) {
+        uint16_t flags = at.wrap ? kAvail | kUsed : 0;
+        if (chains[i].written != 0) flags |= wire::VIRTQ_DESC_F_WRITE;
+        last_at_ = at.slot;
+        last_ = uint64_t{chains[i].written} | uint64_t{chains[i].id} << 32 | uint64_t{flags} << 48;
+        if (i == 0 && pushed_ == 0) {
+            first_at_ = last_at_;
+            first_ = last_;
+        } else {
+            store<uint64_t>(word_at(last_at_), last_);
+        }
+        at.advance(1, size_);
+    }
+    used_ = at;
+    pushed_ += uint32_t(chains.size());
+    out_ -= uint32_t(chains.size());
 }
 
 template <AddressSpace Space>

@@ -36,6 +36,9 @@ class Queue {
         return is_packed_ ? packed_.bind(space, vring, features)
                           : split_.bind(space, vring, features);
     }
+    bool is_unmoved(Space& space) const noexcept {
+        return is_packed_ ? packed_.is_unmoved(space) : split_.is_unmoved(space);
+    }
     void unbind() noexcept { is_packed_ ? packed_.unbind() : split_.unbind(); }
     bool bound() const noexcept { return is_packed_ ? packed_.bound() : split_.bound(); }
     bool is_packed() const noexcept { return is_packed_; }
@@ -65,6 +68,15 @@ class Queue {
         return is_packed_ ? packed_.available(most) : split_.available(most);
     }
     Pop pop(Chain& chain) noexcept { return is_packed_ ? packed_.pop(chain) : split_.pop(chain); }
+    unsigned pop_plain(std::span<Plain> out, const PlainLimits& limits) noexcept {
+        return is_packed_ ? packed_.pop_plain(out, limits) : split_.pop_plain(out, limits);
+    }
+    void unpop_plain(unsigned n) noexcept {
+        is_packed_ ? packed_.unpop_plain(n) : split_.unpop_plain(n);
+    }
+    void push_plain(std::span<const Plain> chains) noexcept {
+        is_packed_ ? packed_.push_plain(chains) : split_.push_plain(chains);
+    }
     void unpop(const Taken& taken) noexcept {
         is_packed_ ? packed_.unpop(taken) : split_.unpop(taken);
     }
@@ -91,6 +103,12 @@ class Queue {
     bool arm() noexcept { return is_packed_ ? packed_.arm() : split_.arm(); }
     unsigned was_available() noexcept {
         return is_packed_ ? packed_.was_available() : split_.was_available();
+    }
+
+    /// f(the queue of the format that it is): asked once for many operations.
+    template <class F>
+    auto visit(F&& f) noexcept {
+        return is_packed_ ? f(packed_) : f(split_);
     }
 
     const QueueStats& stats() const noexcept { return stats_; }

@@ -22,6 +22,9 @@ class RingPart {
     /// space is; then the part must not be used.
     template <AddressSpace Space>
     bool resolve(Space& space, uint64_t addr, uint32_t bytes, Access need) noexcept {
+        addr_ = addr;
+        bytes_ = bytes;
+        need_ = need;
         skew_ = uint32_t(addr & kPageMask);
         flat_ = nullptr;
         if (bytes == 0 || bytes > kMaxBytes || addr + (bytes - 1) < addr) return false;
@@ -42,6 +45,23 @@ class RingPart {
             done += uint32_t(run.size());
         }
         if (contiguous) flat_ = begin;
+        return true;
+    }
+
+    /// Whether all of what resolve() found (it was true) is found at the same places now.
+    template <AddressSpace Space>
+    bool is_unmoved(Space& space) const noexcept {
+        for (uint32_t done = 0; done < bytes_;) {
+            const auto run = space.resolve(addr_ + done, bytes_ - done, need_);
+            if (run.empty()) return false;
+            // The beginning of the run, and of every page in it.
+            for (uint32_t in = 0; in < run.size();) {
+                if (at(done + in) != run.data() + in) return false;
+                in = flat_ != nullptr ? uint32_t(run.size())
+                                      : in + kPageMask + 1 - ((skew_ + done + in) & kPageMask);
+            }
+            done += uint32_t(run.size());
+        }
         return true;
     }
 
@@ -68,6 +88,9 @@ class RingPart {
             pages_[page] = run.data() + (std::ptrdiff_t(page << kPageLg2) - std::ptrdiff_t(o));
     }
 
+    uint64_t addr_ = 0;
+    uint32_t bytes_ = 0;
+    Access need_ = Access::kNone;
     std::byte* flat_ = nullptr;  // when the whole part is contiguous in our memory
     uint32_t skew_ = 0;          // of the part in its first page
     std::array<std::byte*, kPages> pages_{};

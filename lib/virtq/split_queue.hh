@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "indirect_table.hh"
+#include "plain.hh"
 #include "queue_base.hh"
 #include "ring_part.hh"
 
@@ -32,6 +33,12 @@ class SplitQueue : public QueueBase {
     /// Errors: false when the ring is not acceptable or cannot be resolved; then the queue is not
     ///         bound. Nothing in guest memory is touched in either case.
     bool bind(Space& space, const Vring& vring, uint64_t features = 0) noexcept;
+    /// Whether the ring is still where bind() found it, by the space's present word.
+    bool is_unmoved(Space& space) const noexcept {
+        return desc_.is_unmoved(space) &&
+               avail_.is_unmoved(space) &&
+               used_.is_unmoved(space);
+    }
     void unbind() noexcept { space_ = nullptr; }
     /// Nothing below but next_base(), mark() and signal() may be called while this is false.
     bool bound() const noexcept { return space_ != nullptr; }
@@ -60,10 +67,10 @@ class SplitQueue : public QueueBase {
 
     // --- taking ----------------------------------------------------------------------------------
 
-    /// How many chains, at most `most`, pop() will find without looking at the ring's index again;
-    /// when that is none, looks. 0 when the ring is broken.
+    /// How many chains, at most `most`, pop() will find. Looks at the ring's index when it is not
+    /// known that there are as many. 0 when the ring is broken.
     unsigned available(unsigned most = ~0u) noexcept {
-        if (next_ == seen_) look();
+        if (uint16_t(seen_ - next_) < most) look();
         return broken_ ? 0 : std::min(most, unsigned(uint16_t(seen_ - next_)));
     }
     /// Take the next chain. kChain fills `chain`; kMalformed and kFault only say what was taken.
@@ -71,6 +78,11 @@ class SplitQueue : public QueueBase {
     /// Put the chain that was taken last back, as if pop() had not been called. Nothing that was
     /// taken after it has been pushed.
     void unpop(const Taken&) noexcept { --next_; }
+    /// Take the chains that come next as long as they are plain, at most out.size(). Returns how
+    /// many; what comes after them is for pop(). Each descriptor is read once.
+    unsigned pop_plain(std::span<Plain> out, const PlainLimits& limits) noexcept;
+    /// Put back the last `n` of what pop_plain() took.
+    void unpop_plain(unsigned n) noexcept { next_ = uint16_t(next_ - n); }
 
     Copied gather(std::span<const Segment> from, std::span<std::byte> to) noexcept {
         return virtq::gather(*space_, from, to);
@@ -88,6 +100,18 @@ class SplitQueue : public QueueBase {
         store<uint32_t>(used_.at(offset + 4), written);  // different pages
         last_ = uint64_t{written} << 32 | taken.id;
         ++used_idx_;
+    }
+    /// push() of each.
+    void push_plain(std::span<const Plain> chains) noexcept {
+        uint16_t used = used_idx_;
+        const uint32_t mask = size_ - 1;
+        for (const Plain& c : chains) {
+            const uint32_t offset = kRing + 8 * (used++ & mask);
+            store<uint32_t>(used_.at(offset), c.id);
+            store<uint32_t>(used_.at(offset + 4), c.written);
+        }
+        if (!chains.empty()) last_ = uint64_t{chains.back().written} << 32 | chains.back().id;
+        used_idx_ = used;
     }
     /// Let the guest see what was pushed. False when that is nothing.
     bool flush() noexcept {
@@ -201,7 +225,7 @@ void SplitQueue<Space>::look() noexcept {
     if (broken_) return;
     const auto idx = load<uint16_t, __ATOMIC_ACQUIRE>(avail_.at(kIdx));  // V1: index before entries
     if (uint16_t(idx - next_) > size_) [[unlikely]] {
-        fail_ring();
+        if (next_ == seen_) fail_ring();  // else there still is what was seen before
         return;
     }
     seen_ = idx;
@@ -223,6 +247,29 @@ Pop SplitQueue<Space>::pop(Chain& chain) noexcept {
         __builtin_prefetch(desc_.at(16 * (head_at(next_) & (size_ - 1))));
     chain.begin({.id = head});
     return walk(chain);
+}
+
+template <AddressSpace Space>
+unsigned SplitQueue<Space>::pop_plain(std::span<Plain> out, const PlainLimits& limits) noexcept {
+    const unsigned n = available(unsigned(out.size()));
+    const uint16_t flags = limits.writable ? wire::VIRTQ_DESC_F_WRITE : 0;
+    constexpr uint16_t kMatter =
+        wire::VIRTQ_DESC_F_NEXT | wire::VIRTQ_DESC_F_WRITE | wire::VIRTQ_DESC_F_INDIRECT;
+    // The lines of all descriptors are on their way before the first is looked at.
+    for (unsigned i = 0; i < n; ++i) {
+        out[i].id = head_at(uint16_t(next_ + i));
+        __builtin_prefetch(desc_.at(16 * (out[i].id & (size_ - 1))));
+    }
+    unsigned taken = 0;
+    for (; taken < n; ++taken) {
+        Plain& chain = out[taken];
+        if (chain.id >= size_) break;
+        const Descriptor d = descriptor(chain.id);
+        if ((d.flags & kMatter) != flags || !limits.hold(d.addr, d.len)) break;
+        chain = {.addr = d.addr, .len = d.len, .id = chain.id, .written = 0};
+    }
+    next_ = uint16_t(next_ + taken);
+    return taken;
 }
 
 template <AddressSpace Space>

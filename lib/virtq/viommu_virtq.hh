@@ -8,6 +8,7 @@
 ///   chain.hh           a descriptor chain; copying between it and our memory
 ///   dirty_log.hh       which pages the device has written, for migration
 ///   indirect_table.hh  descriptors in a table of their own
+///   plain.hh           a chain of one direct descriptor: what bursts take many of at once
 ///   queue_base.hh      what both ring formats share
 ///   split_queue.hh     split rings
 ///   packed_queue.hh    packed rings
@@ -18,5 +19,6 @@
 #include "chain.hh"
 #include "dirty_log.hh"
 #include "memory_map.hh"
+#include "plain.hh"
 #include "queue.hh"
 #include "vring.hh"
