@@ -143,7 +143,7 @@ class RxQueue final : public NetQueue {
 
     /// Give the device all buffers that it does not have.
     Result<void> post();
-    /// Up to `max` packets: `on_packet(bytes)`, or `on_packet(header, bytes)`; good during the call.
+    /// Up to `max` packets: `on_packet(bytes)`, or `on_packet(header, bytes)`; good in the call.
     /// Buffers are posted again before this returns, which is how many packets there were.
     template <class OnPacket>
     Result<uint32_t> receive(uint32_t max, OnPacket&& on_packet);

@@ -158,8 +158,9 @@ TEST(Guest, packet_of_64_kib_passes_in_chains_of_pages_and_in_merged_buffers) {
         TxLayout layout;
         bool mergeable;
     };
-    for (const Large& large : {Large{TxLayout::kOneSegment, false}, Large{TxLayout::kIndirect, true},
-                               Large{TxLayout::kTwoSegments, true}}) {
+    for (const Large& large :
+         {Large{TxLayout::kOneSegment, false}, Large{TxLayout::kIndirect, true},
+          Large{TxLayout::kTwoSegments, true}}) {
         World world;
         world.each_port([&](NetOptions& net) {
             net.tx_buffer_bytes = 65536 + 64;
