@@ -85,8 +85,9 @@ class Lane {
     uint32_t on_the_way_ = 0;  // in buffers of the receiver
 };
 
-/// Move `bytes` more through each of `lanes`; `between()` is called in every round. Ends when all
-/// has arrived, or when nothing has come for `patience`, which is then no error: see Stream.
+/// Move `bytes` more through each of `lanes`; `between()` is called after every round in which
+/// packets moved. Ends when all has arrived, or when nothing has come for `patience`, which is then
+/// no error: see Stream.
 inline void pump(std::span<Lane* const> lanes, uint64_t bytes, const std::function<void()>& between,
                  guest::Milliseconds patience = guest::Milliseconds(kSanitized ? 2000 : 300)) {
     std::vector<uint64_t> goals;
@@ -102,10 +103,10 @@ inline void pump(std::span<Lane* const> lanes, uint64_t bytes, const std::functi
             if (testing::Test::HasFatalFailure()) return;
         }
         if (done) return;
-        between();
-        if (testing::Test::HasFatalFailure()) return;
         if (moved != 0) {
             idle.renew();
+            between();
+            if (testing::Test::HasFatalFailure()) return;
         } else if (!idle.wait()) {
             bool all_sent = true;
             for (size_t i = 0; i < lanes.size(); ++i) {
