@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # What is started for a run and ended after it: a network namespace, processes, the host's ends of the
-# transfers. Sourced by `run`, which sets
+# transfers. Sourced by `run` and `pktgen`, which set
 #   fetched    the folder that fetch prints
 #   work       a private folder for sockets, configuration and logs
 #   namespace  the name for the network namespace
@@ -51,6 +51,17 @@ stop() {
     done
     if runs "$pid"; then kill -KILL "$pid"; fi
     wait "$pid"
+}
+
+# wait_until_ready NAME PATTERN SECONDS: until a line of what NAME prints matches.
+wait_until_ready() {
+    local tries
+    for ((tries = 0; tries < $3 * 10; tries++)); do
+        if grep -qE "$2" "$work/$1.log"; then return; fi
+        runs "${started[$1]}" || fail "the $1 ended before it was ready"
+        sleep 0.1
+    done
+    fail "the $1 is not ready after $3 s"
 }
 
 make_namespace() {
@@ -103,14 +114,16 @@ stop_peers() {
     for name in receiver sender asked; do stop "$name" || true; done
 }
 
-# Until the guest has powered off. A daemon that ends meanwhile ends the run.
+# Until the guest has powered off. What serves it must not end before.
 wait_for_guest() {
-    local ended status=0
-    wait -n -p ended "${started[guest]}" ${started[daemon]:+"${started[daemon]}"} || status=$?
-    if [[ $ended != "${started[guest]}" ]]; then
-        unset "started[daemon]"
-        fail "the daemon ended, with status $status, while the guest ran"
-    fi
+    local ended name status=0
+    wait -n -p ended "${started[guest]}" ${started[daemon]:+"${started[daemon]}"} \
+        ${started[testpmd]:+"${started[testpmd]}"} || status=$?
+    for name in daemon testpmd; do
+        [[ $ended == "${started[$name]:-}" ]] || continue
+        unset "started[$name]"
+        fail "the $name ended, with status $status, while the guest ran"
+    done
     unset "started[guest]"
     case $status in
     0) ;;

@@ -2,17 +2,27 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # The daemon's configuration and QEMU's command line, from what the scenario has set (see run).
-# Sourced by `run`.
+# Sourced by `run` and `pktgen`.
 # shellcheck disable=SC2154
 
 readonly kIommuBdf=0000:00:03.0   # QEMU's addr=3
 readonly kRamBytes=$((1 << 30))
+
+# What is as most want it; set these to have it otherwise.
+iommu=daemon                    # whose virtio-iommu: daemon, qemu, or none
+accel=tcg                       # QEMU's -accel
+poll=adaptive                   # the daemon's
+lcores=0@0,1@0,2@1 net_lcore=2  # EAL's --lcores; the IOMMU is always lcore 1's
+place_guest=() place_backend=() # commands to start QEMU and what serves it with, e.g. taskset
 
 mac() { printf '52:54:00:12:34:5%s\n' "$1"; }
 
 # Where NIC N is: for QEMU, and for everyone else. Scenarios may define others.
 nic_place() { printf 'addr=%s\n' $((3 + $1)); }
 nic_bdf() { printf '0000:00:%02x.0\n' $((3 + $1)); }
+
+# The daemon's peer of NIC N's port. Others may be defined.
+nic_peer() { printf 'vdev:net_tap%d,iface=vtap%d\n' "$1" "$1"; }
 
 # More arguments for QEMU, one per line, before those of the NICs. Scenarios may define others.
 extra_devices() { :; }
@@ -22,8 +32,8 @@ write_daemon_config() {
     [[ $arch == x86_64 ]] || ram=$((1 << 30))
     # An aperture inside the guest's RAM: QEMU takes the addresses of rings for guest-physical ones.
     cat <<CONF
-poll = "adaptive"
-eal  = ["--no-huge", "-m", "256", "--no-pci", "--lcores", "0@0,1@0,2@1", "--file-prefix", "$namespace",
+poll = "$poll"
+eal  = ["--no-huge", "-m", "256", "--no-pci", "--lcores", "$lcores", "--file-prefix", "$namespace",
         "--log-level=viommu.vhost:debug"]
 
 [[guest]]
@@ -42,25 +52,20 @@ CONF
   socket   = "$work/net$n.sock"
   endpoint = "$(nic_bdf "$n")"
   mac      = "$(mac "$n")"
-  peer     = "vdev:net_tap$n,iface=vtap$n"
-  lcore    = 2
+  peer     = "$(nic_peer "$n")"
+  lcore    = $net_lcore
 CONF
     done
 }
 
 start_daemon() {
-    local daemon=$build/app/viommu/dpdk-viommu tries n endpoints=()
+    local daemon=$build/app/viommu/dpdk-viommu n endpoints=()
     write_daemon_config > "$work/viommu.toml"
     for ((n = 1; n <= nics; n++)); do endpoints+=(--endpoint "$(nic_bdf "$n")"); done
     "$daemon" viot --iommu "$kIommuBdf" "${endpoints[@]}" --body --output "$work/viot.body" ||
         fail "dpdk-viommu viot failed"
-    start daemon timeout -k 5 $((time_limit + 60)) "$daemon" --config "$work/viommu.toml"
-    for ((tries = 0; tries < 300; tries++)); do
-        if grep -q '^dpdk-viommu: ready' "$work/daemon.log"; then return; fi
-        runs "${started[daemon]}" || fail "the daemon ended before it was ready"
-        sleep 0.1
-    done
-    fail "the daemon is not ready after 30 s"
+    start daemon "${place_backend[@]}" timeout -k 5 $((time_limit + 60)) "$daemon" --config "$work/viommu.toml"
+    wait_until_ready daemon '^dpdk-viommu: ready' 30
 }
 
 # Arm's QEMU takes no ACPI table, so the guest learns what is behind the IOMMU from the devicetree: the one
@@ -101,7 +106,10 @@ nic_device() {
         printf '%s\n' "$net,config_size=12,chardev=c$1,iommu_platform=on"
         return
     fi
-    net="virtio-net-pci,id=nic$1,$(nic_place "$1"),netdev=n$1,mac=$(mac "$1"),iommu_platform=on,disable-legacy=on"
+    net="virtio-net-pci,id=nic$1,$(nic_place "$1"),netdev=n$1,mac=$(mac "$1"),disable-legacy=on"
+    [[ $iommu == none ]] || net+=,iommu_platform=on
+    # The way for QEMU to send the translations of its own IOMMU to a vhost-user back end.
+    [[ $nic != pci || $iommu != qemu ]] || net+=,ats=on
     if [[ $nic == pci ]]; then
         # QEMU would keep the control queue and read it untranslated: all that needs one is off.
         net+=,ctrl_vq=off,ctrl_rx=off,ctrl_vlan=off,ctrl_rx_extra=off,ctrl_mac_addr=off
@@ -113,13 +121,14 @@ nic_device() {
 # The arguments that make the IOMMU and the NICs, one per line.
 device_arguments() {
     local n
-    if [[ $nic == qemu ]]; then
-        printf '%s\n' -device "virtio-iommu-pci,addr=3"
-    else
+    case $iommu in
+    qemu) printf '%s\n' -device "virtio-iommu-pci,addr=3" ;;
+    daemon)
         [[ $arch != x86_64 ]] || printf '%s\n' -acpitable "sig=VIOT,data=$work/viot.body"
         printf '%s\n' -chardev "socket,id=c0,path=$work/iommu.sock" \
             -device "vhost-user-test-device-pci,addr=3,virtio-id=23,num_vqs=2,config_size=40,chardev=c0"
-    fi
+        ;;
+    esac
     extra_devices
     for ((n = 1; n <= nics; n++)); do
         if [[ $nic == qemu ]]; then
@@ -134,7 +143,7 @@ device_arguments() {
 
 # The arguments that make the machine, one per line.
 machine_arguments() {
-    printf '%s\n' -accel tcg -m "$((kRamBytes >> 20))M" -smp 1 -nographic -nodefaults -serial stdio \
+    printf '%s\n' -accel "$accel" -m "$((kRamBytes >> 20))M" -smp 1 -nographic -nodefaults -serial stdio \
         -object "memory-backend-memfd,id=mem,size=$kRamBytes,share=on"
     if [[ $arch == x86_64 ]]; then
         printf '%s\n' -M q35,memory-backend=mem
@@ -158,7 +167,8 @@ start_guest() {
         build_program "$program"
         options+=(--program "$work/$program")
     done
-    "$here/mkinitrd" --arch "$arch" --scenario "$scenario" "${options[@]}" "$fetched" "$work/initrd" "${modules[@]}"
+    "$here/mkinitrd" --arch "$arch" --script "$script" "${options[@]}" "$fetched" "$work/initrd" \
+        "${modules[@]}"
     mapfile -t machine < <(machine_arguments)
     mapfile -t devices < <(device_arguments)
     if [[ $arch == aarch64 ]]; then
@@ -170,7 +180,7 @@ start_guest() {
         devices+=(-chardev "pipe,id=qmp,path=$work/qmp" -mon "chardev=qmp,mode=control")
         start qmp cat "$work/qmp.out"
     fi
-    start guest timeout -k 5 "$time_limit" "$fetched/qemu-system-$arch" "${machine[@]}" \
+    start guest "${place_guest[@]}" timeout -k 5 "$time_limit" "$fetched/qemu-system-$arch" "${machine[@]}" \
         -kernel "$fetched/$arch/vmlinuz" -initrd "$work/initrd" \
         -append "console=$console panic=-1${append:+ $append}" "${devices[@]}"
     if [[ -n $qmp ]]; then
