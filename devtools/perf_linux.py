@@ -37,7 +37,9 @@ def describe_machine(build):
     info = dict(re.findall(r"^([^\t\n]+)\t*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M))
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     pages = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
-    compilers = json.loads((build / "meson-info/intro-compilers.json").read_text())["host"]
+    comment = subprocess.run(["readelf", "-p", ".comment", build / "app/viommu/dpdk-viommu"],
+                             capture_output=True, text=True, check=False).stdout
+    compilers = re.findall(r"^ *\[ *\w+\] +(.+)$", comment, re.M)
     load = os.getloadavg()[0]
     commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"],
                             capture_output=True, text=True, check=False).stdout.strip()
@@ -49,7 +51,7 @@ def describe_machine(build):
         "governor": governor.read_text().strip() if governor.exists() else "unknown",
         "load": load, "busy": load > 0.5,
         "kernel": f"{platform.system()} {platform.release()}",
-        "compiler": f"{compilers['cpp']['id']} {compilers['cpp']['version']}",
+        "compiler": ", ".join(compilers) or "unknown",
         "commit": commit or "unknown",
         "hugepages_free": int((pages / "free_hugepages").read_text()) if pages.exists() else 0,
         "hugepages_total": int((pages / "nr_hugepages").read_text()) if pages.exists() else 0,
@@ -81,6 +83,7 @@ def boot(way, build, seconds, accel, log):
         words = what.split()
         if words[:1] in (["transmit"], ["receive"]):
             said[f"{words[0]} {words[1]}"] = float(words[2])
+            said[f"{words[0]} {words[1]} interrupts"] = float(words[3])
         elif words[:1] in (["per-packet"], ["kernel"], ["qemu"], ["taken"]):
             said[words[0]] = " ".join(words[1:])
     if any(said.get(f"{d} {s}", 0) <= 0 for d, s in POINTS):
@@ -199,6 +202,13 @@ def time_table(rates):
         row("instead: mapping and IOTLB, QEMU's, strict", "QEMU's, strict", NO_IOMMU)])
 
 
+def interrupt_table(done):
+    def median(name, point):
+        return statistics.median(b["%s %d interrupts" % point] for b in done if b["way"] == name)
+    return table(["interrupts for a packet", *map(point_text, POINTS)],
+                 [[name, *(f"{median(name, p):.2f}" for p in POINTS)] for name, *_ in WAYS])
+
+
 def conditions(results):
     m, r = results["machine"], results["run"]
     return (f"{m['cpu']}, {m['cores']} cores{', in a virtual machine' if m['virtual'] else ''}; "
@@ -215,7 +225,8 @@ def markdown(results, rates):
                        for name, text in results["run"]["requests"].items())
     return "\n".join([
         conditions(results) + ".\n", table(["what", "target", "measured", "met"], rows),
-        rate_table(rates), ratio_table(rates), time_table(rates), requests])
+        rate_table(rates), ratio_table(rates), time_table(rates),
+        interrupt_table(results["boots"]), requests])
 
 
 def picture(results, rates):

@@ -45,11 +45,12 @@ stop() {
     [[ -n $pid ]] || return 0
     unset "started[$name]"
     if runs "$pid"; then kill -TERM "$pid"; fi
-    for ((tries = 0; tries < 100; tries++)); do
+    for ((tries = 0; tries < 350; tries++)); do
         runs "$pid" || break
         sleep 0.1
     done
-    if runs "$pid"; then kill -KILL "$pid"; fi
+    # timeout has made a process group: what it started must not outlive it.
+    if runs "$pid"; then kill -KILL -- "-$pid" 2> /dev/null || kill -KILL "$pid"; fi
     wait "$pid"
 }
 

@@ -64,7 +64,8 @@ start_daemon() {
     for ((n = 1; n <= nics; n++)); do endpoints+=(--endpoint "$(nic_bdf "$n")"); done
     "$daemon" viot --iommu "$kIommuBdf" "${endpoints[@]}" --body --output "$work/viot.body" ||
         fail "dpdk-viommu viot failed"
-    start daemon "${place_backend[@]}" timeout -k 5 $((time_limit + 60)) "$daemon" --config "$work/viommu.toml"
+    start daemon "${place_backend[@]}" timeout -k 30 $((time_limit + 60)) \
+        "$daemon" --config "$work/viommu.toml"
     wait_until_ready daemon '^dpdk-viommu: ready' 30
 }
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # What the guest of `pktgen` does; runs like a scenario's guest.sh. Each NIC receives, then NIC 1 sends. Says
-#   transmit SIZE PACKETS MICROSECONDS     what pktgen counted
-#   receive SIZE PACKETS CENTISECONDS      of one NIC for each size
+#   transmit SIZE PACKETS MICROSECONDS INTERRUPTS     what pktgen counted
+#   receive SIZE PACKETS CENTISECONDS INTERRUPTS      of one NIC for each size
 #   sent PACKETS                           as `transmit`, what warmed up counted too
 #   received PACKETS                       all NICs' together
 # The kernel's command line has viommu.seconds=S, for how long a point is measured, and
@@ -11,6 +11,9 @@
 
 parameter() { tr ' ' '\n' < /proc/cmdline | sed -n "s/^viommu\.$1=//p"; }
 statistic() { cat "/sys/class/net/$(nic "$1")/statistics/$2"; }
+
+# Of all NICs' queues.
+interrupts() { awk '/virtio/ { n += $2 } END { print n + 0 }' /proc/interrupts; }
 
 seconds=$(parameter seconds)
 sizes=$(parameter sizes | tr , ' ')
@@ -24,9 +27,11 @@ receive() {
     sleep 1
     start=$(centiseconds)
     before=$(statistic "$1" rx_packets)
+    signals=$(interrupts)
     sleep "$seconds"
     end=$(centiseconds)
-    say receive "$2 $(($(statistic "$1" rx_packets) - before)) $((end - start))"
+    packets=$(($(statistic "$1" rx_packets) - before))
+    say receive "$2 $packets $((end - start)) $(($(interrupts) - signals))"
     ip link set "$device" down
 }
 
@@ -50,8 +55,9 @@ generate() {
 # transmit SIZE
 transmit() {
     generate "$1" 1   # QEMU compiles, the guest's caches of addresses fill
+    signals=$(interrupts)
     generate "$1" "$seconds"
-    say transmit "$1 $result"
+    say transmit "$1 $result $(($(interrupts) - signals))"
 }
 
 for n in 1 2 3; do
