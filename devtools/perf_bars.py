@@ -65,7 +65,8 @@ def panel(left, top, title, unit, groups, series, low, high):
 
 
 def draw(panels, unit, caption):
-    """`panels`: of each (title, groups, series), side by side, one logarithmic scale for all."""
+    """`panels`: of each (title, groups, series), side by side, one logarithmic scale for all;
+    `caption`: lines below."""
     values = [v for _, _, series in panels for s in series for point in s[2] for v in point]
     low = 10 ** math.floor(math.log10(max(min(values), 1e-3) * 0.8))
     high = max(values) * 1.5
@@ -74,8 +75,10 @@ def draw(panels, unit, caption):
         body += panel(GAP / 2 + i * (PANEL + GAP), GAP / 2, title, unit, groups, series, low, high)
     rows = (max(len(p[2]) for p in panels) + 2) // 3
     width = len(panels) * (PANEL + GAP)
-    height = GAP + TOP + HEIGHT + AXIS + rows * LEGEND + 40
-    body.append(text(width / 2, height - 14, caption, 11, "middle", SOFT))
+    bottom = GAP + TOP + HEIGHT + AXIS + rows * LEGEND + 26
+    height = bottom + len(caption) * 16
+    for i, content in enumerate(caption):
+        body.append(text(width / 2, bottom + i * 16, content, 11, "middle", SOFT))
     head = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
             f'width="{width}" height="{height}" '
             'font-family="Helvetica, Arial, DejaVu Sans, sans-serif">')

@@ -29,7 +29,8 @@ WAYS = [("no IOMMU", "none", "lazy", "#8c959f"),
         ("ours, lazy", "ours", "lazy", "#0072b2"), ("ours, strict", "ours", "strict", "#009e73")]
 NO_IOMMU, PASSTHROUGH = "no IOMMU", "ours, pt"
 RIVALS = [("ours, lazy", "QEMU's, lazy"), ("ours, strict", "QEMU's, strict")]
-TIMES = 4   # as fast as QEMU's
+TIMES = 4          # as fast as QEMU's
+OF_NO_IOMMU = 0.9  # where the guest has nothing to map; what is missing otherwise is mapping
 
 
 def describe_machine(build):
@@ -140,11 +141,17 @@ def targets(rates):
     for ours, theirs in RIVALS:
         ratios = {p: ratio(rates, ours, theirs, p) for p in POINTS}
         out.append({"id": f"linux.{ours.split()[-1]}",
-                    "what": f"Linux guest, pktgen, {ours.split()[-1]}: {ours.split(',')[0]} "
+                    "what": f"Linux guest, pktgen, {ours.split()[-1]}: ours "
                             "against QEMU's virtio-iommu and librte_vhost's IOTLB",
                     "target": f">= {TIMES}x",
                     "measured": ", ".join(f"{point_text(p)} {r:.1f}x" for p, r in ratios.items()),
                     "met": all(r >= TIMES for r in ratios.values())})
+    ratios = {p: ratio(rates, PASSTHROUGH, NO_IOMMU, p) for p in POINTS}
+    out.append({"id": "linux.pt",
+                "what": "Linux guest, pktgen, iommu.passthrough=1: ours against no IOMMU",
+                "target": f">= {OF_NO_IOMMU}x",
+                "measured": ", ".join(f"{point_text(p)} {r:.2f}x" for p, r in ratios.items()),
+                "met": all(r >= OF_NO_IOMMU for r in ratios.values())})
     return out
 
 
@@ -237,7 +244,8 @@ def picture(results, rates):
                   for name, _, _, colour in WAYS]
         panels.append((f"A Linux guest's NIC, {direction}", [f"{s} bytes" for s in SIZES], series))
     return perf_bars.draw(panels, "kpps, logarithmic; bars: medians, whiskers: lowest and highest",
-                          conditions(results).replace("`", "").replace("**", ""))
+                          re.sub("[`*]", "", conditions(results)).replace("; QEMU", "\nQEMU")
+                          .splitlines())
 
 
 def measure(a):
