@@ -47,6 +47,14 @@ class NetQueue {
     /// read.
     uint32_t stop() noexcept;
 
+    /// Translate by another reader, of the same endpoint in another table.
+    /// What the ring was bound to is the old table's business.
+    void use_reader(xlate::Reader reader) noexcept {
+        ring_.unbind();
+        stalled_ = false;
+        reader_.become(std::move(reader));
+    }
+
     // --- state -----------------------------------------------------------------------------------
 
     bool runs() const noexcept { return vring_.has_value(); }

@@ -60,6 +60,20 @@ void NetPort::config_read(uint32_t offset, std::span<std::byte> out) const noexc
     wire::read_config_window(c, offset, out);
 }
 
+Result<void> NetPort::use_readers(const MakeReader& make_reader) {
+    std::vector<xlate::Reader> readers;
+    readers.reserve(2 * pairs_.size());
+    while (readers.size() < 2 * pairs_.size()) {
+        auto reader = make_reader();
+        if (!reader) return tl::unexpected(reader.error());
+        readers.push_back(std::move(*reader));
+    }
+    for_each_queue([next = readers.begin()](NetQueue& q) mutable {
+        q.use_reader(std::move(*next++));
+    });
+    return {};
+}
+
 bool NetPort::set_link(bool up) noexcept {
     return link_up_.exchange(up, std::memory_order_relaxed) != up;
 }

@@ -87,6 +87,10 @@ class NetPort {
     /// Returns what GET_VRING_BASE answers; the frontend's own base when the ring could never be
     /// read.
     uint32_t queue_stopped(uint16_t index) noexcept;
+    /// Translate by other readers from here on, one for each queue, because the table is another.
+    /// Rings are looked for in it anew; packets and counters go on.
+    /// Errors: make_reader's; nothing has changed then.
+    Result<void> use_readers(const MakeReader& make_reader);
     /// Whether there is a carrier (VIRTIO_NET_F_STATUS; up at first). True when the configuration
     /// space has changed by it, which the frontend is to be told.
     /// Threads: control, or any one other

@@ -2,6 +2,7 @@
 #include "reader.hh"
 
 #include <cassert>
+#include <memory>
 #include <utility>
 
 namespace viommu::xlate {
@@ -35,6 +36,17 @@ Reader::Reader(Reader&& other) noexcept
       faults_(other.faults_),
       id_(other.id_) {
     lost_faults_.add(other.lost_faults_.was());
+}
+
+/// A Section cannot be assigned: its slot is given back to one table, and another taken.
+void Reader::become(Reader other) noexcept {
+    std::destroy_at(&section_);
+    std::construct_at(&section_, std::move(other.section_));
+    endpoint_ = other.endpoint_;
+    view_ = other.view_;
+    faults_ = other.faults_;
+    id_ = other.id_;
+    walker_ = Walker(view_);
 }
 
 Translation Reader::translate_afar(Iova iova, uint64_t bytes, Access need) noexcept {

@@ -78,6 +78,8 @@ class Reader {
     Reader(Reader&& other) noexcept;
     Reader& operator=(Reader&&) = delete;
     ~Reader() = default;
+    /// Read as `other` does from here on, perhaps in another table; lost_faults() goes on.
+    void become(Reader other) noexcept;
 
     void enter() noexcept {
         section_.enter();
