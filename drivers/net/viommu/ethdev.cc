@@ -23,7 +23,7 @@ namespace {
 
 const int kLogType = [] {
     const int type = rte_log_register_type_and_pick_level("pmd.net.viommu", RTE_LOG_INFO);
-    return type < 0 ? int(RTE_LOGTYPE_PMD) : type;
+    return type < 0 ? int(RTE_LOGTYPE_USER1) : type;
 }();
 
 template <class... Args>
