@@ -5,8 +5,8 @@
  * dpdk-viommu serves a virtio-iommu to a guest. A virtio-net device behind it need not be served by
  * the daemon: any DPDK program can be its backend. The guest's VMM connects to the program's
  * vhost-user socket, and the program gets and gives packets as mbufs. What addresses mean it looks
- * up in the guest's table, which the daemon shares by its `readers` socket: no system call, no lock,
- * no message per packet.
+ * up in the guest's table, which the daemon shares by its `readers` socket: no system call, no
+ * lock, no message per packet.
  *
  *     struct viommu_net_options o = VIOMMU_NET_OPTIONS_INIT;
  *     o.readers  = "/run/dpdk-viommu/vm0/readers.sock";
@@ -31,10 +31,11 @@
  * inside a burst while the guest waits for it costs the process its life after the daemon's
  * reader_stall_ms.
  *
- * The daemon may go away and come back: see viommu_net_state(). While it is away nothing translates,
- * as if the endpoint were detached: rx_burst gives nothing, tx_burst takes nothing, no memory of the
- * guest is touched. The port finds the next daemon by itself, and goes on when the guest has attached
- * the endpoint and mapped its rings there. The frontend, too, may go away and come back at any time.
+ * The daemon may go away and come back: see viommu_net_state(). While it is away nothing
+ * translates, as if the endpoint were detached: rx_burst gives nothing, tx_burst takes nothing, no
+ * memory of the guest is touched. The port finds the next daemon by itself, and goes on when the
+ * guest has attached the endpoint and mapped its rings there. The frontend, too, may go away and
+ * come back at any time.
  *
  * Threads:
  *   open, close                  a control thread; not while another thread is in a call with the
@@ -42,8 +43,8 @@
  *   rx_burst, poll_control, arm, disarm, sleep_limit   of one pair: one thread at a time
  *   tx_burst                     of one pair: one thread at a time; may be another than rx_burst's
  *   everything else              any, at any time
- * They need not be EAL threads; mbufs are cheaper for those. Threads of different pairs, and of both
- * directions of one, share nothing that they write.
+ * They need not be EAL threads; mbufs are cheaper for those. Threads of different pairs, and of
+ * both directions of one, share nothing that they write.
  * A port has a thread of its own, which sleeps until the daemon goes, and blocks all signals.
  * The frontend's messages are handled by librte_vhost's thread; while one changes something, bursts
  * find nothing to do and return 0. They never wait for it.
@@ -107,7 +108,7 @@ struct viommu_net_options {
     const char *socket;  /**< vhost-user socket to listen on; made with mode 0600 */
     uint32_t endpoint;   /**< PCI segment << 16 | bus << 8 | device << 3 | function */
     uint32_t flags;      /**< VIOMMU_NET_* */
-    struct rte_mempool *pool; /**< where packets from the guest are put; lives as long as the port */
+    struct rte_mempool *pool; /**< for packets from the guest; lives as long as the port */
     uint8_t mac[6];           /**< offered to the guest; all 0: made up, locally administered */
     uint16_t mtu;             /**< offered and enforced; 0: none */
     uint16_t queue_pairs;     /**< 1 to 64; 0: 1 */
@@ -139,7 +140,7 @@ void viommu_net_close(viommu_net *p);
 /** Why the calling thread's last viommu_net_open() failed. Never NULL; valid until the next. */
 const char *viommu_net_error(void);
 
-/* --- packets ------------------------------------------------------------------------------------ */
+/* --- packets ---------------------------------------------------------------------------------- */
 
 /**
  * Take up to `n` packets that the guest sent by `pair`; they are the caller's. 0 also when the
@@ -168,7 +169,7 @@ uint16_t viommu_net_pair_for(const viommu_net *p, const struct rte_mbuf *packet,
  * of an empty burst. */
 void viommu_net_poll_control(viommu_net *p);
 
-/* --- sleeping ----------------------------------------------------------------------------------- */
+/* --- sleeping --------------------------------------------------------------------------------- */
 
 /*
  *     if (nothing has come for a while) {
@@ -181,19 +182,19 @@ void viommu_net_poll_control(viommu_net *p);
  */
 
 /** Ask the guest to tell when it sends by `pair`. 0: do not sleep, there is something already. Of
- * pair 0, the control queue is meant, too. Only what the guest sends wakes: the program knows itself
- * when it has something for the guest. */
+ * pair 0, the control queue is meant, too. Only what the guest sends wakes: the program knows
+ * itself when it has something for the guest. */
 int viommu_net_arm(viommu_net *p, uint16_t pair);
 /** After arm, whatever it said, and after the sleep. Waits for a change that is under way. */
 void viommu_net_disarm(viommu_net *p, uint16_t pair);
 /** For poll() or epoll: readable when an armed pair has to be polled again. The same as long as the
  * port lives. Not to be read or closed. */
 int viommu_net_wait_fd(const viommu_net *p, uint16_t pair);
-/** The longest sleep that the pair bears, in microseconds; UINT32_MAX: any. Asked before each sleep:
- * a queue whose ring is not mapped has nothing to wake by. */
+/** The longest sleep that the pair bears, in microseconds; UINT32_MAX: any. Asked before each
+ * sleep: a queue whose ring is not mapped has nothing to wake by. */
 uint32_t viommu_net_sleep_limit_us(viommu_net *p, uint16_t pair);
 
-/* --- state -------------------------------------------------------------------------------------- */
+/* --- state ------------------------------------------------------------------------------------ */
 
 /** VIOMMU_NET_DAEMON, VIOMMU_NET_FRONTEND, VIOMMU_NET_RUNNING. Cost: a load. */
 unsigned viommu_net_state(const viommu_net *p);
@@ -202,7 +203,7 @@ unsigned viommu_net_state(const viommu_net *p);
  * does not take news of it tells the guest when it next asks. */
 void viommu_net_set_link(viommu_net *p, int up);
 
-/* --- counters ----------------------------------------------------------------------------------- */
+/* --- counters --------------------------------------------------------------------------------- */
 
 /** Whose counter. */
 enum {
