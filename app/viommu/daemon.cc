@@ -113,8 +113,9 @@ std::string Daemon::counters() {
         reader_sockets_.add_counters(out, config_.guests[g]);
     }
     for (const Cable& cable : cables_) {
-        cable.a->add_counters(out, cable.wire->a_to_b(), cable.wire->b_to_a());
-        if (cable.b) cable.b->add_counters(out, cable.wire->b_to_a(), cable.wire->a_to_b());
+        cable.a->add_counters(out, cable.wire->a_to_b(), cable.wire->b_to_a(), cable.ethdev);
+        if (cable.b)
+            cable.b->add_counters(out, cable.wire->b_to_a(), cable.wire->a_to_b(), nullptr);
     }
     lcores_.add_counters(out);
     return out.text();

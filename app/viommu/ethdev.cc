@@ -18,6 +18,16 @@ constexpr std::chrono::microseconds kNoInterruptLimit{500};
 /// was enabled.
 constexpr std::chrono::microseconds kInterruptLimit{20000};
 
+/// What a guest may leave undone, of which net::offload::Receiver knows.
+constexpr uint64_t kTxOffloads = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM |
+                                 RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_TSO;
+
+/// Drivers whose offloads are work of our own lcore, which we do with less: not for packets that
+/// nobody has asked to have checked.
+bool in_software(const rte_eth_dev_info& info) {
+    return std::string_view(info.driver_name) == "net_tap";
+}
+
 std::string names_of_ports() {
     std::string out;
     uint16_t port;
@@ -58,37 +68,42 @@ Result<std::unique_ptr<Ethdev>> Ethdev::open(const Peer& peer, const Options& op
     return ethdev;
 }
 
-int Ethdev::configure(bool interrupts, bool rss) {
+int Ethdev::configure(const Wishes& wishes) {
     rte_eth_dev_info info{};
     if (const int error = rte_eth_dev_info_get(port_, &info); error != 0) return error;
     queues_ = std::max<uint16_t>(
         1, std::min({options_.pairs, info.max_rx_queues, info.max_tx_queues}));
     rte_eth_conf conf{};
-    conf.intr_conf.rxq = interrupts;
-    if (rss && queues_ > 1) {
+    conf.intr_conf.rxq = wishes.interrupts;
+    if (wishes.rss && queues_ > 1) {
         conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads & kRssTypes;
     }
+    tx_offloads_ = info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+    if (wishes.offloads && !in_software(info)) {
+        tx_offloads_ |= info.tx_offload_capa & kTxOffloads;
+        conf.rxmode.offloads = info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_CHECKSUM;
+    }
+    conf.txmode.offloads = tx_offloads_;
     return rte_eth_dev_configure(port_, queues_, queues_, &conf);
 }
 
 Result<void> Ethdev::start(rte_mempool& pool) {
     // Whatever the device can of what makes it better. Drivers refuse what they have not.
-    struct Wish {
-        bool interrupts, rss;
-    };
-    constexpr Wish kWishes[] = {{true, true}, {true, false}, {false, true}, {false, false}};
     bool interrupts = false;
     int error = -1;
-    for (const Wish& wish : kWishes) {
-        error = configure(wish.interrupts, wish.rss);
-        interrupts = wish.interrupts;
-        if (error == 0) break;
+    for (unsigned without = 0; error != 0 && without < 8; without++) {
+        interrupts = (without & 1) == 0;
+        error = configure({.interrupts = interrupts,
+                           .rss = (without & 2) == 0,
+                           .offloads = options_.offloads && (without & 4) == 0});
     }
     if (error != 0)
         return fail("cannot be configured for {} queues each way: {}; see DPDK's messages above",
                     queues_, rte_strerror(-error));
     if (auto done = set_up_queues(pool); !done) return done;
+    for (uint16_t q = 0; q < queues_; q++)
+        senders_.push_back(std::make_unique<EthdevSender>(port_, q, tx_offloads_, pool));
     rte_eth_promiscuous_enable(port_);  // those that cannot are promiscuous anyway
     interrupt_fds_.assign(queues_, -1);
     // DPDK logs an error where there are none, so ask no longer than there are some.
@@ -138,7 +153,7 @@ void Ethdev::steer(std::span<rte_mbuf* const> packets, uint16_t pair,
 }
 
 unsigned Ethdev::send(uint16_t queue, std::span<rte_mbuf*> in) noexcept {
-    return rte_eth_tx_burst(port_, queue, in.data(), uint16_t(in.size()));
+    return senders_[queue]->send(in);
 }
 
 bool Ethdev::arm(uint16_t pair) noexcept {

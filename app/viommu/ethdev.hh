@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "config.hh"
+#include "ethdev_sender.hh"
 #include "packet_end.hh"
 
 struct rte_mempool;
@@ -14,7 +15,8 @@ namespace viommu::app {
 
 /// A DPDK port as the other end of a net port, promiscuous. It has as many queues each way as the
 /// net port has pairs, or as many as the device can have; then several pairs send to one, those of
-/// an lcore to the same.
+/// an lcore to the same. Packets that a guest has left unfinished are finished by the device where it
+/// can, and else here.
 class Ethdev final : public PacketEnd {
   public:
     /// Of each queue's ring, unless the device wants another number.
@@ -50,6 +52,9 @@ class Ethdev final : public PacketEnd {
     std::span<const int> wake_fds(uint16_t pair) const noexcept override;
     std::chrono::microseconds sleep_limit(uint16_t pair) const noexcept override;
 
+    /// Of one of send_queues().
+    const EthdevSender& sender(uint16_t queue) const noexcept { return *senders_[queue]; }
+
     /// A device that does not say has a link. Threads: any.
     bool link_up() const noexcept;
 
@@ -60,14 +65,19 @@ class Ethdev final : public PacketEnd {
     Ethdev(uint16_t port, std::string vdev, const Options& options)
         : options_(options), port_(port), vdev_(std::move(vdev)) {}
     Result<void> start(rte_mempool& pool);
-    int configure(bool interrupts, bool rss);
+    struct Wishes {
+        bool interrupts, rss, offloads;
+    };
+    int configure(const Wishes& wishes);
     Result<void> set_up_queues(rte_mempool& pool);
 
     const Options options_;
     uint16_t port_;
     std::string vdev_;  ///< the name of the vdev that is ours; empty: the port was there
     uint16_t queues_ = 1;
+    uint64_t tx_offloads_ = 0;
     bool started_ = false;
+    std::vector<std::unique_ptr<EthdevSender>> senders_;  ///< by queue
     /// By queue: signalled when packets come; -1: the driver has none.
     std::vector<int> interrupt_fds_;
 };

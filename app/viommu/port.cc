@@ -120,8 +120,8 @@ void NetService::set_link(bool up) {
         impl_->socket->config_changed();
 }
 
-void NetService::add_counters(Counters& out, const Direction& sent,
-                              const Direction& received) const {
+void NetService::add_counters(Counters& out, const Direction& sent, const Direction& received,
+                              const Ethdev* device) const {
     const net::NetPort& port = *impl_->port;
     PortCounters all(impl_->prefix, port.max_pairs());
     out.heading("net port " + impl_->prefix.substr(4));
@@ -134,6 +134,8 @@ void NetService::add_counters(Counters& out, const Direction& sent,
         all.add("to_peer", pair, sent.counters(pair));
     for (uint16_t pair = 0; pair < received.from().pairs(); pair++)
         all.add("from_peer", pair, received.counters(pair));
+    for (uint16_t queue = 0; device != nullptr && queue < device->send_queues(); queue++)
+        all.add("device", queue, device->sender(queue));
     all.print(out);
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "config.hh"
+#include "ethdev.hh"
 #include "packet_end.hh"
 #include "report.hh"
 #include "wire.hh"
@@ -35,8 +36,10 @@ class NetService {
     /// not be told of the link's return has one always.
     void set_link(bool up);
 
-    /// `sent`: what the wire made of this port's packets; `received`: of its peer's.
-    void add_counters(Counters& out, const Direction& sent, const Direction& received) const;
+    /// `sent`: what the wire made of this port's packets; `received`: of its peer's. `device`: the
+    /// peer, if it is one.
+    void add_counters(Counters& out, const Direction& sent, const Direction& received,
+                      const Ethdev* device) const;
     /// Faults that did not reach the guest's queue.
     uint64_t lost_faults() const;
 
