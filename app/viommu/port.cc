@@ -16,7 +16,7 @@ net::Config net_config(const Net& net) {
             .mtu = net.mtu,
             .queue_pairs = net.queue_pairs,
             .control_queue = net.control_queue,
-            .offloads = net.offloads,
+            .offloads = net.offloads,  // EthdevSender finishes packets for devices
             .speed_mbps = net.speed_mbps,
             .ring_addresses = net.ring_addresses};
 }
