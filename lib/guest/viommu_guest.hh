@@ -19,6 +19,7 @@
 ///   net_queue.hh     a virtio-net queue: polled bursts, mergeable buffers, virtio headers
 ///   net_control.hh   its controlq
 ///   net_driver.hh    the virtio-net driver: pairs of queues, negotiation, reconnection
+///   packets.hh       frames as a network stack makes and reads them
 ///   guest.hh         all of it together: Guest::create({...})
 ///
 ///   daemon_process.hh  a dpdk-viommu of one's own, for tests and benchmarks (not included here)
@@ -52,5 +53,6 @@
 #include "net_control.hh"
 #include "net_driver.hh"
 #include "net_queue.hh"
+#include "packets.hh"
 #include "paged_dma.hh"
 #include "request.hh"
