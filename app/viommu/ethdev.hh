@@ -15,8 +15,8 @@ namespace viommu::app {
 
 /// A DPDK port as the other end of a net port, promiscuous. It has as many queues each way as the
 /// net port has pairs, or as many as the device can have; then several pairs send to one, those of
-/// an lcore to the same. Packets that a guest has left unfinished are finished by the device where it
-/// can, and else here.
+/// an lcore to the same. Packets that a guest has left unfinished are finished by the device where
+/// it can, and else here.
 class Ethdev final : public PacketEnd {
   public:
     /// Of each queue's ring, unless the device wants another number.

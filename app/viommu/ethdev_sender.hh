@@ -47,7 +47,7 @@ class EthdevSender {
     const net::offload::Receiver receiver_;
     net::offload::Adapter adapter_;
     Counter drop_pieces_;   ///< packets, or pieces of one, that were ready when the device was full
-    Counter drop_too_big_;  ///< in several segments, for a device that wants one, and too big for it
+    Counter drop_too_big_;  ///< in several segments and too big for the one that the device takes
     Counter drop_refused_;  ///< by the driver, which looked at what it was to do
 };
 
