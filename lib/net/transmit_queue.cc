@@ -68,8 +68,10 @@ void TransmitQueue::take_all(Q& queue, Taken& taken, unsigned most) noexcept {
         const unsigned plain =
             plain_way_ ? take_plain(queue, taken, most - chains, no_mbuf) : 0;
         chains += plain;
-        // What comes next is of another kind, or there is nothing.
-        if (chains == most || no_mbuf || queue.available(1) == 0 || !take_any(taken)) return;
+        // What comes next is of another kind, or there is nothing. (Asked for all that may come, as
+        // the plain way does: so both look at the index at the same times.)
+        if (chains == most || no_mbuf || queue.available(most - chains) == 0 || !take_any(taken))
+            return;
         ++chains;
     }
 }
