@@ -2,6 +2,7 @@
 #include "toml_section.hh"
 
 #include <algorithm>
+#include <cctype>
 #include <numeric>
 #include <sstream>
 
@@ -35,6 +36,15 @@ std::string spell(const toml::node& node) {
     constexpr size_t kMost = 60;
     if (text.size() > kMost) text = text.substr(0, kMost - 3) + "...";
     return text;
+}
+
+/// As it can stand in the file: one that is empty, or has other than letters, digits, _ and -, is
+/// quoted.
+std::string spell_key(std::string_view key) {
+    const bool bare = !key.empty() && std::ranges::all_of(key, [](unsigned char c) {
+        return std::isalnum(c) != 0 || c == '_' || c == '-';
+    });
+    return bare ? std::string(key) : spell(toml::value<std::string>(std::string(key)));
 }
 
 std::string_view type_of(const toml::node& node) {
@@ -105,7 +115,8 @@ void Section::check_keys(std::initializer_list<std::string_view> known) const {
         const bool near = edit_distance(*nearest, key.str()) <= 1 + nearest->size() / 4;
         const auto advice = near ? fmt::format("did you mean '{}'?", *nearest)
                                  : fmt::format("known keys here: {}", join(known, ", "));
-        problems_->add({file_, unsigned(key.source().begin.line), path_of(key.str())}, spell(value),
+        problems_->add({file_, unsigned(key.source().begin.line), path_of(spell_key(key.str()))},
+                       spell(value),
                        fmt::format("there is no such key; {}", advice));
     }
 }

@@ -184,7 +184,7 @@ TEST_F(Commands, the_last_of_pairs_and_rss_counts) {
     EXPECT_EQ(control.steering().snapshot(), rss);
     EXPECT_EQ(pairs(2), VIRTIO_NET_OK);
     EXPECT_FALSE(control.steering().snapshot());
-    EXPECT_EQ(run(bytes({VIRTIO_NET_CTRL_MQ, 2}) + le(0, 13)), VIRTIO_NET_ERR) << "HASH_CONFIG";
+    EXPECT_EQ(run(bytes({VIRTIO_NET_CTRL_MQ, 2}) + Bytes(13)), VIRTIO_NET_ERR) << "HASH_CONFIG";
 }
 
 TEST_F(Commands, receive_offloads_are_switched_within_what_is_negotiated) {

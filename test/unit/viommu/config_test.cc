@@ -175,6 +175,11 @@ TEST(Config, unknown_key_near_a_known_one_is_corrected) {
     expect_problem(guest_with(net_with("adress = 1")), {"vm.toml:11:", "known keys here: name,"});
 }
 
+TEST(Config, unknown_key_that_needs_quotes_is_shown_in_quotes) {
+    expect_problem("\"\" = 1\n" + guest_with(""), {"vm.toml:1: '' = 1", "no such key"});
+    expect_problem("\"a b\" = 1\n" + guest_with(""), {"vm.toml:1: 'a b' = 1", "no such key"});
+}
+
 TEST(Config, wrong_poll_policy_is_refused) {
     expect_problem("poll = \"sometimes\"\n" + guest_with(""),
                    {"vm.toml:1: poll = ", "sometimes", "\"adaptive\" or poll = \"busy\""});
