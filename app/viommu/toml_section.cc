@@ -122,13 +122,13 @@ void Section::check_keys(std::initializer_list<std::string_view> known) const {
 }
 
 Place Section::place(std::string_view key) const {
-    const auto at = table_.find(key);
+    const auto at = key.empty() ? table_.end() : table_.find(key);
     if (at == table_.end()) return {file_, unsigned(table_.source().begin.line), path_of(key)};
     return {file_, unsigned(at->first.source().begin.line), path_of(key)};
 }
 
 std::string Section::spelled(std::string_view key) const {
-    const toml::node* node = table_.get(key);
+    const toml::node* node = key.empty() ? nullptr : table_.get(key);
     return node ? spell(*node) : std::string();
 }
 

@@ -178,6 +178,10 @@ TEST(Config, unknown_key_near_a_known_one_is_corrected) {
 TEST(Config, unknown_key_that_needs_quotes_is_shown_in_quotes) {
     expect_problem("\"\" = 1\n" + guest_with(""), {"vm.toml:1: '' = 1", "no such key"});
     expect_problem("\"a b\" = 1\n" + guest_with(""), {"vm.toml:1: 'a b' = 1", "no such key"});
+    // Nor is an empty one taken for the table that it is in.
+    const auto config = parse("\"\" = 1\n");
+    ASSERT_FALSE(config.has_value());
+    EXPECT_NE(joined(config.error()).find("vm.toml:1: there is no guest"), std::string::npos);
 }
 
 TEST(Config, wrong_poll_policy_is_refused) {
