@@ -101,8 +101,7 @@ Result<void> complete(Arguments& a) {
                            (a.in_order ? bit(wire::VIRTIO_F_IN_ORDER) : 0) |
                            (a.indirect ? bit(wire::VIRTIO_F_INDIRECT_DESC) : 0);
     a.guest.iommu.request_queue_size = uint16_t(a.ring_size);
-    a.guest.iommu.features |= rings;
-    a.guest.iommu.required |= rings;
+    require(a.guest.iommu, rings);
     a.guest.iommu.layout.indirect = a.indirect;
     for (size_t i = 0; i < 2 && !a.net[i].empty(); ++i) {
         const auto endpoint = parse_bdf(a.endpoint[i]);
@@ -111,8 +110,7 @@ Result<void> complete(Arguments& a) {
         port.net.buffer_maps = a.maps;
         port.net.rx_queue_size = port.net.tx_queue_size = uint16_t(a.ring_size);
         port.net.max_buffers = 1024;
-        port.net.features |= rings;
-        port.net.required |= rings;
+        require(port.net, rings);
         if (a.indirect) port.net.tx_layout = TxLayout::kIndirect;
         a.guest.ports.push_back(std::move(port));
     }

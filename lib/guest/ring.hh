@@ -12,6 +12,13 @@ namespace viommu::guest {
 
 inline constexpr uint64_t bit(unsigned n) { return uint64_t{1} << n; }
 
+/// Have a driver take `features`, and no device without them. `options`: IommuOptions, NetOptions.
+template <class Options>
+void require(Options& options, uint64_t features) {
+    options.features |= features;
+    options.required |= features;
+}
+
 /// What a driver may accept about its rings.
 inline constexpr uint64_t kRingFeatures =
     bit(wire::VIRTIO_F_INDIRECT_DESC) | bit(wire::VIRTIO_F_EVENT_IDX) |

@@ -5,45 +5,12 @@
 #include "daemon.hh"
 #include "guest_process.hh"
 #include "pump.hh"
+#include "two_guests.hh"
 
 namespace viommu::e2e {
 namespace {
 
 using namespace guest;
-
-constexpr const char* kTwoGuests = R"(
-poll = "adaptive"
-[[guest]]
-name = "vm0"
-socket = "@DIR@/vm0.sock"
-lcore = 1
-bypass = false
-  [[guest.net]]
-  name = "net0"
-  socket = "@DIR@/vm0-net0.sock"
-  endpoint = "0000:00:04.0"
-  peer = "guest:vm0/net1"
-  lcore = 2
-  [[guest.net]]
-  name = "net1"
-  socket = "@DIR@/vm0-net1.sock"
-  endpoint = "0000:00:05.0"
-  [[guest.net]]
-  name = "net2"
-  socket = "@DIR@/vm0-net2.sock"
-  endpoint = "0000:00:06.0"
-  peer = "guest:vm1/net0"
-  lcore = 2
-[[guest]]
-name = "vm1"
-socket = "@DIR@/vm1.sock"
-lcore = 1
-bypass = false
-  [[guest.net]]
-  name = "net0"
-  socket = "@DIR@/vm1-net0.sock"
-  endpoint = "0000:00:04.0"
-)";
 
 class DeadPeer : public testing::TestWithParam<bool> {
   protected:
@@ -77,9 +44,7 @@ class DeadPeer : public testing::TestWithParam<bool> {
         PortOptions p{daemon->path(name + ".sock"), endpoint};
         p.net.tx_buffer_bytes = 65536 + 64;
         p.net.max_buffers = 64;
-        const uint64_t packed = GetParam() ? bit(wire::VIRTIO_F_RING_PACKED) : 0;
-        p.net.features |= packed;
-        p.net.required |= packed;
+        if (GetParam()) require(p.net, bit(wire::VIRTIO_F_RING_PACKED));
         return p;
     }
     Result<GuestProcess> start_peer() const {

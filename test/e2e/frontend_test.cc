@@ -28,8 +28,7 @@ class Scenarios : public TwoPorts, public testing::WithParamInterface<Case> {
         o.frontend.socket = daemon->path("iommu.sock");
         o.frontend.vmm = GetParam().vmm;
         o.request_queue_size = 16;
-        o.features |= ring_features() | more;
-        o.required |= ring_features() | more;
+        require(o, ring_features() | more);
         auto driver = IommuDriver::start(*memory, o);
         EXPECT_TRUE(driver) << driver.error().message;
         if (!driver) return nullptr;
@@ -40,12 +39,10 @@ class Scenarios : public TwoPorts, public testing::WithParamInterface<Case> {
     std::unique_ptr<Guest> whole_guest() {
         auto o = two_ports(*daemon);
         o.vmm = GetParam().vmm;
-        o.iommu.features |= ring_features();
-        o.iommu.required |= ring_features();
+        require(o.iommu, ring_features());
         for (auto& port : o.ports) {
             port.net.rx_queue_size = port.net.tx_queue_size = 32;
-            port.net.features |= ring_features();
-            port.net.required |= ring_features();
+            require(port.net, ring_features());
         }
         auto guest = Guest::create(o);
         EXPECT_TRUE(guest) << guest.error().message;

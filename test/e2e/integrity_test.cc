@@ -2,56 +2,23 @@
 /// Every byte of 1 GiB through each path: while mappings come and go, while connections are cut.
 #include <chrono>
 
-#include "daemon.hh"
 #include "pump.hh"
+#include "suite_daemon.hh"
+#include "two_guests.hh"
 
 namespace viommu::e2e {
 namespace {
 
 using namespace guest;
 
-/// What two guests and a device of DPDK's can be connected to. A net_ring gives back what it is
-/// sent.
-constexpr const char* kPaths = R"(
-poll = "adaptive"
-[[guest]]
-name = "vm0"
-socket = "@DIR@/vm0.sock"
-lcore = 1
-bypass = false
-  [[guest.net]]
-  name = "net0"
-  socket = "@DIR@/vm0-net0.sock"
-  endpoint = "0000:00:04.0"
-  peer = "guest:vm0/net1"
-  lcore = 2
-  [[guest.net]]
-  name = "net1"
-  socket = "@DIR@/vm0-net1.sock"
-  endpoint = "0000:00:05.0"
-  [[guest.net]]
-  name = "net2"
-  socket = "@DIR@/vm0-net2.sock"
-  endpoint = "0000:00:06.0"
-  peer = "guest:vm1/net0"
-  lcore = 2
+/// And a device of DPDK's: a net_ring gives back what it is sent.
+const std::string kPaths = std::string(kTwoGuests) + R"(
   [[guest.net]]
   name = "net3"
   socket = "@DIR@/vm0-net3.sock"
   endpoint = "0000:00:07.0"
   peer = "vdev:net_ring0"
   lcore = 2
-  [[guest.endpoint]]
-  id = "0000:00:1f.0"
-[[guest]]
-name = "vm1"
-socket = "@DIR@/vm1.sock"
-lcore = 1
-bypass = false
-  [[guest.net]]
-  name = "net0"
-  socket = "@DIR@/vm1-net0.sock"
-  endpoint = "0000:00:04.0"
   [[guest.endpoint]]
   id = "0000:00:1f.0"
 )";
@@ -104,21 +71,8 @@ class Churn {
     bool mapped_ = false;
 };
 
-class Integrity : public testing::TestWithParam<Path> {
+class Integrity : public SuiteDaemon<kPaths>, public testing::WithParamInterface<Path> {
   protected:
-    static void SetUpTestSuite() {
-        auto started = Daemon::start(kPaths);
-        ASSERT_TRUE(started) << started.error().message;
-        daemon.emplace(std::move(*started));
-    }
-    static void TearDownTestSuite() {
-        if (daemon) {
-            const auto stopped = daemon->stop();
-            EXPECT_TRUE(stopped) << stopped.error().message;
-        }
-        daemon.reset();
-    }
-
     PortOptions port(const std::string& name, EndpointId endpoint) const {
         const Path& path = GetParam();
         PortOptions p{daemon->path(name + ".sock"), endpoint};
@@ -126,10 +80,7 @@ class Integrity : public testing::TestWithParam<Path> {
         p.net.tx_segment_bytes = 16384;
         p.net.max_buffers = 256;
         p.net.buffer_maps = path.maps;
-        if (path.packed) {
-            p.net.features |= bit(wire::VIRTIO_F_RING_PACKED);
-            p.net.required |= bit(wire::VIRTIO_F_RING_PACKED);
-        }
+        if (path.packed) require(p.net, bit(wire::VIRTIO_F_RING_PACKED));
         if (path.mergeable) return p;
         p.net.features &= ~bit(wire::VIRTIO_NET_F_MRG_RXBUF);
         p.net.buffer_bytes = 65536 + 64;
@@ -192,7 +143,6 @@ class Integrity : public testing::TestWithParam<Path> {
         return counters ? drops(*counters, "vm0/net3") : 0;
     }
 
-    static inline std::optional<Daemon> daemon;
     std::vector<std::unique_ptr<Guest>> guests;
     std::vector<Churn> churns;
     unsigned rounds = 0;

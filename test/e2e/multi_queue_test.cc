@@ -3,7 +3,6 @@
 
 #include <array>
 
-#include "daemon.hh"
 #include "packets.hh"
 #include "two_ports.hh"
 
@@ -47,26 +46,13 @@ struct Numbers {
     uint32_t next = 0;
 };
 
-class MultiQueue : public testing::TestWithParam<bool> {
+class MultiQueue : public SuiteDaemon<kManyPairs>, public testing::WithParamInterface<bool> {
   protected:
-    static void SetUpTestSuite() {
-        auto started = Daemon::start(kManyPairs);
-        ASSERT_TRUE(started) << started.error().message;
-        daemon.emplace(std::move(*started));
-    }
-    static void TearDownTestSuite() {
-        if (daemon) {
-            const auto stopped = daemon->stop();
-            EXPECT_TRUE(stopped) << stopped.error().message;
-        }
-        daemon.reset();
-    }
     void boot() {
         auto o = two_ports(*daemon);
         for (auto& port : o.ports) {
             port.net.pairs = kPairs;
-            port.net.features |= packed();
-            port.net.required |= packed();
+            require(port.net, packed());
         }
         auto made = Guest::create(o);
         ASSERT_TRUE(made) << made.error().message;
@@ -157,7 +143,6 @@ class MultiQueue : public testing::TestWithParam<bool> {
         for (auto& f : flows) f.pair_of.clear(), f.late = 0;
     }
 
-    static inline std::optional<Daemon> daemon;
     std::unique_ptr<Guest> guest;
     std::vector<Numbers> flows{8};
 };

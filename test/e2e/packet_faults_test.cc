@@ -18,9 +18,7 @@ class PacketFaults : public TwoPorts, public testing::WithParamInterface<bool> {
         auto o = two_ports(*daemon);
         for (auto& port : o.ports) {
             port.net.buffer_maps = BufferMaps::kMappingPerBuffer;
-            if (!GetParam()) continue;
-            port.net.features |= bit(wire::VIRTIO_F_RING_PACKED);
-            port.net.required |= bit(wire::VIRTIO_F_RING_PACKED);
+            if (GetParam()) require(port.net, bit(wire::VIRTIO_F_RING_PACKED));
         }
         auto made = Guest::create(o);
         ASSERT_TRUE(made) << made.error().message;

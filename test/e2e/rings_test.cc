@@ -43,8 +43,7 @@ class Rings : public TwoPorts {
     static IommuOptions iommu_with(const Format& format) {
         IommuOptions o;
         o.frontend.socket = daemon->path("iommu.sock");
-        o.features |= format.features();
-        o.required |= format.features();
+        require(o, format.features());
         o.layout.indirect = format.indirect;
         return o;
     }
@@ -65,14 +64,12 @@ GuestOptions options_for(const Daemon& daemon, const Shape& shape) {
     o.banks = {{Gpa{0}, uint64_t{256} << 20}};  // little of it is touched
     o.iommu.request_queue_size = std::max<uint16_t>(size, 2);
     o.iommu.event_queue_size = size;
-    o.iommu.features |= format.features();
-    o.iommu.required |= format.features();
+    require(o.iommu, format.features());
     o.iommu.layout.indirect = format.indirect;
     for (auto& port : o.ports) {
         port.net.rx_queue_size = port.net.tx_queue_size = size;
         port.net.max_buffers = 64;
-        port.net.features |= format.features();
-        port.net.required |= format.features();
+        require(port.net, format.features());
         if (size > 1)
             port.net.tx_layout = format.indirect ? TxLayout::kIndirect : TxLayout::kTwoSegments;
     }

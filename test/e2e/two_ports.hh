@@ -4,9 +4,7 @@
 
 #include <gtest/gtest.h>
 
-#include <optional>
-
-#include "daemon.hh"
+#include "suite_daemon.hh"
 #include "viommu_guest.hh"
 
 namespace viommu::e2e {
@@ -44,23 +42,7 @@ inline guest::GuestOptions two_ports(const Daemon& daemon) {
     return o;
 }
 
-/// One daemon for all tests of a suite: a new guest resets it.
-class TwoPorts : public testing::Test {
-  protected:
-    static void SetUpTestSuite() {
-        auto started = Daemon::start(kTwoPorts);
-        ASSERT_TRUE(started) << started.error().message;
-        daemon.emplace(std::move(*started));
-    }
-    static void TearDownTestSuite() {
-        if (daemon) {
-            const auto stopped = daemon->stop();
-            EXPECT_TRUE(stopped) << stopped.error().message;
-        }
-        daemon.reset();
-    }
-    static inline std::optional<Daemon> daemon;
-};
+using TwoPorts = SuiteDaemon<kTwoPorts>;
 
 /// What a VMM is offered at a socket.
 inline Result<uint64_t> offered(const std::string& socket) {
