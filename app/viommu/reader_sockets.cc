@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "reader_sockets.hh"
 
-#include <rte_log.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -10,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "eal_log.hh"
 #include "guest.hh"
 
 namespace viommu::app {
@@ -22,21 +22,14 @@ constexpr std::chrono::milliseconds kIdleTick{1000};
 /// the serving thread reads.
 constexpr uint64_t kMostFaults = 10'000;
 
-/// EAL's log type "viommu.share".
-int log_type() {
-    static const int type = [] {
-        const int made = rte_log_register_type_and_pick_level("viommu.share", RTE_LOG_INFO);
-        return made < 0 ? int(RTE_LOGTYPE_USER1) : made;
-    }();
-    return type;
-}
+const EalLog share_log("viommu.share");
 
 void log(share::Server::Level level, const std::string& text) {
     using Level = share::Server::Level;
     const uint32_t rte_level = level == Level::kInfo      ? RTE_LOG_INFO
                                : level == Level::kWarning ? RTE_LOG_WARNING
                                                           : RTE_LOG_ERR;
-    rte_log(rte_level, uint32_t(log_type()), "VIOMMU: %s\n", text.c_str());
+    share_log(rte_level, "{}", text);
 }
 
 bool watch(int events, int fd, uint64_t what) {

@@ -19,10 +19,7 @@
 
 namespace viommu::vhost {
 
-const int kLogType = [] {
-    const int type = rte_log_register_type_and_pick_level("viommu.vhost", RTE_LOG_INFO);
-    return type < 0 ? int(RTE_LOGTYPE_USER1) : type;
-}();
+const EalLog log("viommu.vhost");
 
 static_assert(int(Session::Verdict::kError) == RTE_VHOST_MSG_RESULT_ERR);
 static_assert(int(Session::Verdict::kDone) == RTE_VHOST_MSG_RESULT_OK);

@@ -10,7 +10,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "log.hh"
+#include "eal_log.hh"
 
 namespace viommu::program {
 
@@ -23,12 +23,9 @@ constexpr std::chrono::milliseconds kAnswer{500};
 /// The longest sleep when a kick fd cannot be watched.
 constexpr std::chrono::microseconds kBlindSleep{500};
 
-}  // namespace
+const EalLog log("viommu.net");
 
-const int kLogType = [] {
-    const int type = rte_log_register_type_and_pick_level("viommu.net", RTE_LOG_INFO);
-    return type < 0 ? int(RTE_LOGTYPE_USER1) : type;
-}();
+}  // namespace
 
 /// The frontend's messages, and what they say about the port's state.
 class Port::Handler final : public nic::NetHandler {
@@ -132,28 +129,31 @@ Port::~Port() {
 
 // --- packets -------------------------------------------------------------------------------------
 
-unsigned Port::receive(uint16_t pair, std::span<rte_mbuf*> out) noexcept {
-    nic::Gate& gate = pairs_[pair]->from_guest;
+namespace {
+
+/// Through `gate`, burst(rest of `packets`) as long as it does a whole burst.
+template <class F>
+unsigned in_bursts(nic::Gate& gate, std::span<rte_mbuf*> packets, F&& burst) noexcept {
     if (!gate.enter()) return 0;
     unsigned done = 0;
-    for (unsigned got = net::NetPort::kBurst; got == net::NetPort::kBurst && done < out.size();) {
-        got = net_->from_guest(pair, out.subspan(done));
-        done += got;
+    for (unsigned n = net::NetPort::kBurst; n == net::NetPort::kBurst && done < packets.size();) {
+        n = burst(packets.subspan(done));
+        done += n;
     }
     gate.leave();
     return done;
 }
 
+}  // namespace
+
+unsigned Port::receive(uint16_t pair, std::span<rte_mbuf*> out) noexcept {
+    return in_bursts(pairs_[pair]->from_guest, out,
+                     [&](std::span<rte_mbuf*> rest) { return net_->from_guest(pair, rest); });
+}
+
 unsigned Port::send(uint16_t pair, std::span<rte_mbuf*> in) noexcept {
-    nic::Gate& gate = pairs_[pair]->to_guest;
-    if (!gate.enter()) return 0;
-    unsigned done = 0;
-    for (unsigned sent = net::NetPort::kBurst; sent == net::NetPort::kBurst && done < in.size();) {
-        sent = net_->to_guest(pair, in.subspan(done));
-        done += sent;
-    }
-    gate.leave();
-    return done;
+    return in_bursts(pairs_[pair]->to_guest, in,
+                     [&](std::span<rte_mbuf*> rest) { return net_->to_guest(pair, rest); });
 }
 
 void Port::poll_control() noexcept {

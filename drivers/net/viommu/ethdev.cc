@@ -7,7 +7,6 @@
 #include "sdk.hh"
 // DPDK's come first: they must be C++ clean by themselves.
 #include <rte_ether.h>
-#include <rte_log.h>
 #include <rte_malloc.h>
 
 #include <algorithm>
@@ -17,21 +16,12 @@
 #include <vector>
 
 #include "arguments.hh"
+#include "eal_log.hh"
 
 namespace viommu::pmd {
 namespace {
 
-const int kLogType = [] {
-    const int type = rte_log_register_type_and_pick_level("pmd.net.viommu", RTE_LOG_INFO);
-    return type < 0 ? int(RTE_LOGTYPE_USER1) : type;
-}();
-
-template <class... Args>
-void log(uint32_t level, fmt::format_string<Args...> format, Args&&... args) {
-    if (!rte_log_can_log(uint32_t(kLogType), level)) return;
-    const std::string text = fmt::format(format, std::forward<Args>(args)...);
-    rte_log(level, uint32_t(kLogType), "VIOMMU: %s\n", text.c_str());
-}
+const EalLog log("pmd.net.viommu");
 
 struct Closer {
     void operator()(viommu_net* net) const { viommu_net_close(net); }
