@@ -68,15 +68,6 @@ class Queue {
         return is_packed_ ? packed_.available(most) : split_.available(most);
     }
     Pop pop(Chain& chain) noexcept { return is_packed_ ? packed_.pop(chain) : split_.pop(chain); }
-    unsigned pop_plain(std::span<Plain> out, const PlainLimits& limits) noexcept {
-        return is_packed_ ? packed_.pop_plain(out, limits) : split_.pop_plain(out, limits);
-    }
-    void unpop_plain(unsigned n) noexcept {
-        is_packed_ ? packed_.unpop_plain(n) : split_.unpop_plain(n);
-    }
-    void push_plain(std::span<const Plain> chains) noexcept {
-        is_packed_ ? packed_.push_plain(chains) : split_.push_plain(chains);
-    }
     void unpop(const Taken& taken) noexcept {
         is_packed_ ? packed_.unpop(taken) : split_.unpop(taken);
     }
