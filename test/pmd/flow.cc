@@ -86,15 +86,7 @@ Result<void> Flow::recover() {
         if (auto ok = pump(UINT64_MAX); !ok) return ok;
         if (!patience.wait()) return fail("pair {}: nothing arrives any more", pair_);
     }
-    guest::Patience settle(guest::Milliseconds(30000));
-    while (next_ < sent_) {
-        const uint64_t before = received_;
-        if (auto ok = pump(sent_); !ok) return ok;
-        if (received_ != before)
-            settle.renew();
-        else if (!settle.wait())
-            return fail("pair {}: {} of {} packets have arrived", pair_, next_, sent_);
-    }
+    if (auto ok = deliver(0); !ok) return ok;
     strict_ = true;
     return {};
 }
