@@ -115,7 +115,7 @@ bool Control::multi_queue(uint8_t command, Data data) noexcept {
         const auto pairs = exactly<le16>(data);
         if (!pairs || *pairs == 0 || *pairs > limits_.max_pairs) return false;
         steering_.set_pairs(*pairs);
-        } else if (command == VIRTIO_NET_CTRL_MQ_RSS_CONFIG && accepted(VIRTIO_NET_F_RSS)) {
+    } else if (command == VIRTIO_NET_CTRL_MQ_RSS_CONFIG && accepted(VIRTIO_NET_F_RSS)) {
         const auto rss = Rss::decode(data, limits_.max_pairs);
         if (!rss) return false;
         steering_.set(*rss);

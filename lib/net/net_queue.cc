@@ -17,12 +17,13 @@ void NetQueue::start(const std::optional<virtq::Vring>& vring, uint32_t base, ui
         vring_.reset();
     if (!vring_) counters_.ring_unusable.add();
     ring_.unbind();
-    started_ = stalled_ = false;
+    started_ = stalled_ = anew_ = false;
     if (vring_) chain_.reserve(vring_->size);
     const Burst bind_now(*this);  // so that notifications are off from the start
 }
 
 uint32_t NetQueue::stop() noexcept {
+    if (started_) end_ = ring_.end(*vring_);
     ring_.unbind();
     vring_.reset();
     return started_ ? ring_.next_base() : base_;
@@ -54,6 +55,7 @@ bool NetQueue::ready() noexcept {
     stalled_ = false;
     generation_ = reader_.generation();
     if (!started_) {
+        anew_ = !end_ || !ring_.continues(*end_, *vring_);
         ring_.start_at_used_or(base_);
         started_ = true;
     }

@@ -110,6 +110,8 @@ class NetQueue {
     };
 
     bool acked(unsigned feature) const noexcept { return virtq::negotiated(acked_, feature); }
+    /// True once after a start: the ring does not go on where the one before it ended.
+    bool begins_anew() noexcept { return std::exchange(anew_, false); }
     /// Take the next chain into chain_; kEmpty also when the burst has read enough.
     virtq::Pop take_chain() noexcept;
     /// pop_plain() of the queue's ring, within what the burst may read.
@@ -141,6 +143,8 @@ class NetQueue {
     uint32_t base_ = 0;                  // what the frontend said; all we know until started_
     bool started_ = false;               // the index has been taken from the used ring
     bool stalled_ = false;
+    bool anew_ = false;
+    std::optional<virtq::RingEnd> end_;  // of the ring before this one
     uint64_t broken_seen_ = 0;
     Counter translations_;
 };

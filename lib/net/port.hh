@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "control_queue.hh"
 #include "receive_queue.hh"
 #include "transmit_queue.hh"
 #include "viommu_wire.hh"
@@ -58,14 +59,14 @@ class NetPort {
     /// Makes a Reader of the port's endpoint; called for each queue.
     using MakeReader = std::function<Result<xlate::Reader>()>;
 
-    /// `pool`: where packets from the guest are put.
+    /// `pool`: where packets from the guest are put, and pieces of large ones that it does not take.
     /// Errors: the configuration; whatever `make_reader` says.
     static Result<std::unique_ptr<NetPort>> create(const Config& config,
                                                    const MakeReader& make_reader,
                                                    rte_mempool& pool);
     /// In the table's own process.
     /// Errors: also: the endpoint is not behind the table's IOMMU; no reader slot is left (two are
-    ///         needed per pair).
+    ///         needed per pair, and one for the control queue).
     static Result<std::unique_ptr<NetPort>> create(const Config& config, table::Table& table,
                                                    xlate::FaultQueue& faults, rte_mempool& pool);
     NetPort(const NetPort&) = delete;
@@ -77,7 +78,8 @@ class NetPort {
     uint16_t num_queues() const noexcept {
         return uint16_t(2 * config_.queue_pairs + config_.control_queue);
     }
-    void features_acked(uint64_t features) noexcept { acked_ = features; }
+    /// Other features than before end all that the guest has set by commands.
+    void features_acked(uint64_t features) noexcept;
     /// 5.1.4; bytes beyond the structure read as zero. There is nothing to write.
     void config_read(uint32_t offset, std::span<std::byte> out) const noexcept;
     void memory_changed(std::shared_ptr<const virtq::MemoryMap> memory);
@@ -97,9 +99,14 @@ class NetPort {
     bool set_link(bool up) noexcept;
 
     uint16_t max_pairs() const noexcept { return config_.queue_pairs; }
-    /// Pairs that the guest uses, at least 1: those from the first on whose queues run.
+    /// Pairs that the guest uses, at least 1: as it says by the control queue, else those from the
+    /// first on whose queues run.
     /// Threads: any
-    uint16_t active_pairs() const noexcept { return active_.load(std::memory_order_relaxed); }
+    uint16_t active_pairs() const noexcept { return control_.steering().pairs(); }
+    /// What the guest has set by RSS_CONFIG, for a program that can set a NIC to it, queue n for
+    /// pair n; nothing: it has not. Its `version` changes with it. Threads: any
+    std::optional<Rss> rss() const noexcept { return control_.steering().snapshot(); }
+    uint64_t rss_version() const noexcept { return control_.steering().version(); }
 
     // --- packets ---------------------------------------------------------------------------------
 
@@ -114,24 +121,28 @@ class NetPort {
     }
     /// The pair whose receiveq a packet should go to, when it came by queue `from` of the other
     /// end. Threads: any
-    uint16_t pair_for(const rte_mbuf& packet, uint16_t from) const noexcept;
-    /// Do what the guest asks for by the control queue. Nothing to do: a load.
+    uint16_t pair_for(const rte_mbuf& packet, uint16_t from) const noexcept {
+        return control_.steering().pair_for(packet, from);
+    }
+    /// Do what the guest asks for by the control queue. Cost when there is nothing: a load without
+    /// such a queue, an empty burst with one.
     /// Threads: who uses pair 0
-    void poll_control() noexcept {}
+    void poll_control() noexcept {
+        if (control_queue_) control_queue_->poll();
+    }
 
     // --- sleeping (poll::Pollable's terms) -------------------------------------------------------
 
-    /// Ask the guest to kick for packets it sends. False when there are some. Buffers that it adds
-    /// to the receiveq wake nobody: they are looked for when there is a packet for them.
-    bool arm(uint16_t pair) noexcept { return pairs_[pair]->transmit.arm(); }
-    void disarm(uint16_t pair) noexcept { pairs_[pair]->transmit.disarm(); }
+    /// Ask the guest to kick for packets it sends, of pair 0 also for commands. False when there
+    /// are some. Buffers that it adds to the receiveq wake nobody: they are looked for when there
+    /// is a packet for them.
+    bool arm(uint16_t pair) noexcept;
+    void disarm(uint16_t pair) noexcept;
     /// Kick fds of a pair's running queues; constant between control calls.
     std::span<const int> wake_fds(uint16_t pair) const noexcept { return pairs_[pair]->wake_fds; }
-    /// Finite while the transmitq is stalled. (The receiveq is looked at when there is a packet for
-    /// it.)
-    std::chrono::microseconds sleep_limit(uint16_t pair) const noexcept {
-        return pairs_[pair]->transmit.sleep_limit();
-    }
+    /// Finite while the transmitq, or of pair 0 the controlq, is stalled. (The receiveq is looked
+    /// at when there is a packet for it.)
+    std::chrono::microseconds sleep_limit(uint16_t pair) const noexcept;
 
     // --- counters; threads: any ------------------------------------------------------------------
 
@@ -140,6 +151,10 @@ class NetPort {
     }
     const Counters& to_guest_counters(uint16_t pair) const noexcept {
         return pairs_[pair]->receive.counters();
+    }
+    /// Packets are commands. Null: there is no control queue.
+    const Counters* control_counters() const noexcept {
+        return control_queue_ ? &control_queue_->counters() : nullptr;
     }
     /// Of ring pages and buffers, of all queues.
     uint64_t translations() const noexcept;
@@ -156,8 +171,10 @@ class NetPort {
         std::vector<int> wake_fds{};
     };
 
-    explicit NetPort(const Config& config) : config_(config) {}
+    explicit NetPort(const Config& config)
+        : config_(config), control_({config.mac, config.queue_pairs}) {}
 
+    bool is_control(uint16_t index) const noexcept;
     NetQueue* queue(uint16_t index) noexcept;
     template <class F>
     void for_each_queue(F&& f) const {
@@ -165,6 +182,10 @@ class NetPort {
             f(pair->receive);
             f(pair->transmit);
         }
+        if (control_queue_) f(*control_queue_);
+    }
+    unsigned readers() const noexcept {
+        return unsigned(2 * pairs_.size()) + (control_queue_ != nullptr);
     }
     std::optional<virtq::Vring> in_iovas(const virtq::Vring& vring) const noexcept;
     /// After a queue was started or stopped.
@@ -173,9 +194,10 @@ class NetPort {
     const Config config_;
     std::shared_ptr<const virtq::MemoryMap> memory_;
     std::shared_ptr<const virtq::DirtyLog> log_;
-    uint64_t acked_ = 0;
+    uint64_t acked_ = 0;  ///< what of it may be relied on
+    Control control_;
     std::vector<std::unique_ptr<Pair>> pairs_;
-    std::atomic<uint16_t> active_{1};
+    std::unique_ptr<ControlQueue> control_queue_;
     std::atomic<bool> link_up_{true};
 };
 

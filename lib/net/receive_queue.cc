@@ -73,31 +73,61 @@ class NumBuffers {
     std::byte* bytes_[2] = {};
 };
 
+/// The words of a virtio-net header, to be stored as two registers: built in memory, its load would
+/// wait for the stores.
+struct HeaderWords {
+    uint64_t low;
+    uint32_t high;
+
+    explicit HeaderWords(wire::virtio_net_hdr header) noexcept {
+        header.num_buffers = 1;
+        std::memcpy(&low, &header, sizeof low);
+        std::memcpy(&high, reinterpret_cast<const std::byte*>(&header) + sizeof low, sizeof high);
+        static_assert(sizeof low + sizeof high == kHeaderBytes);
+        asm("" : "+r"(low), "+r"(high));
+    }
+    void store(std::byte* to) const noexcept {
+        std::memcpy(to, &low, sizeof low);
+        std::memcpy(to + sizeof low, &high, sizeof high);
+    }
+};
+
+/// Counts a burst.
+class Counted {
+  public:
+    explicit Counted(BurstCount& bursts) : bursts_(bursts) { bursts_.begin(); }
+    ~Counted() { bursts_.end(); }
+    Counted(const Counted&) = delete;
+    Counted& operator=(const Counted&) = delete;
+
+  private:
+    BurstCount& bursts_;
+};
+
 }  // namespace
 
 unsigned ReceiveQueue::send(std::span<rte_mbuf*> in) noexcept {
     in = in.first(std::min<size_t>(in.size(), kBurst));
-    const Burst burst(*this);
-    if (!burst) {
+    const Counted counted(bursts_);
+    const Burst burst(*this);  // has the full fence between N3 and what control_ says
+    if (!burst || !control_.in_use(pair_)) {
         counters_.not_running.add(in.size());
         return 0;
     }
-    packets_ = bytes_ = 0;
+    packets_ = bytes_ = pieces_ = 0;
+    features_ = control_.features();
+    receiver_ = offload::Receiver::guest(features_);
     unsigned taken = 0;
-    while (taken < in.size()) {
+    for (auto delivery = Delivery::kDone; taken < in.size() && delivery == Delivery::kDone;) {
         const auto rest = in.subspan(taken);
-        if (plain_way_ && uint64_t{rest[0]->pkt_len} + kHeaderBytes <= buffer_bytes_) {
-            taken += ring_.visit([&](auto& queue) { return give_plain(queue, rest); });
-            if (taken == in.size()) break;
+        if (const unsigned n = ready(rest); n != 0) {
+            const unsigned delivered = deliver(rest.first(n));
+            taken += delivered;
+            if (delivered != n) delivery = Delivery::kNoBuffer;
+        } else if (delivery = deliver_other(*rest[0]); delivery == Delivery::kDone) {
+            ++taken;
         }
-        const rte_mbuf* packet = in[taken];
-        if (packet->pkt_len > max_frame_) {
-            counters_.drop_too_big.add();
-        } else if (write_frame(packet) == Delivery::kNoBuffer) {
-            counters_.no_buffer.add(in.size() - taken);
-            break;
-        }
-        ++taken;
+        if (delivery == Delivery::kNoBuffer) counters_.no_buffer.add(in.size() - taken);
     }
     count_broken();
     if (packets_ != 0) {
@@ -106,6 +136,74 @@ unsigned ReceiveQueue::send(std::span<rte_mbuf*> in) noexcept {
     }
     rte_pktmbuf_free_bulk(in.data(), taken);
     return taken;
+}
+
+/// How many packets from the front on can be delivered as they are, or are now.
+unsigned ReceiveQueue::ready(std::span<rte_mbuf*> in) noexcept {
+    const Filter& filter = control_.filter();
+    const auto is_ready = [&](rte_mbuf* packet) {
+        return filter.accepts(*packet) &&
+               (offload::is_plain(*packet) ||
+                offload::fit(*packet, receiver_) == offload::Fit::kReady);
+    };
+    return unsigned(std::ranges::find_if_not(in, is_ready) - in.begin());
+}
+
+/// Packets that are ready. Returns how many were delivered or dropped: all, unless buffers ran out.
+unsigned ReceiveQueue::deliver(std::span<rte_mbuf*> in) noexcept {
+    unsigned taken = 0;
+    while (taken < in.size()) {
+        const auto rest = in.subspan(taken);
+        if (plain_way_ && uint64_t{rest[0]->pkt_len} + kHeaderBytes <= buffer_bytes_) {
+            taken += ring_.visit([&](auto& queue) { return give_plain(queue, rest); });
+            if (taken == in.size()) break;
+        }
+        if (too_big(*in[taken]))
+            counters_.drop_too_big.add();
+        else if (write_frame(in[taken]) == Delivery::kNoBuffer)
+            break;
+        ++taken;
+    }
+    return taken;
+}
+
+/// A packet that is not ready: drop it, or cut it.
+ReceiveQueue::Delivery ReceiveQueue::deliver_other(rte_mbuf& packet) noexcept {
+    if (!control_.filter().accepts(packet))
+        counters_.drop_filtered.add();
+    else if (offload::fit(packet, receiver_) == offload::Fit::kSegment)
+        return cut(packet);
+    else
+        counters_.drop_offload.add();
+    return Delivery::kDone;
+}
+
+/// One piece exists at a time. When buffers run out after the first, the rest is lost, as on a wire.
+ReceiveQueue::Delivery ReceiveQueue::cut(rte_mbuf& packet) noexcept {
+    offload::Segmenter segmenter(packet, receiver_, pool_);
+    const uint32_t all = segmenter.segments();
+    if (all > offload::Segmenter::kMaxSegments) {
+        counters_.drop_offload.add();
+        return Delivery::kDone;
+    }
+    if (pieces_ + all > kMaxPieces) return Delivery::kEnough;
+    for (uint32_t made = 0; made < all; ++made) {
+        rte_mbuf* piece = segmenter.next();
+        if (piece == nullptr) {
+            counters_.drop_no_mbuf.add();
+            break;
+        }
+        const bool delivered = deliver({&piece, 1}) == 1;
+        rte_pktmbuf_free(piece);
+        if (!delivered && made == 0) return Delivery::kNoBuffer;
+        if (!delivered) {
+            counters_.drop_rest.add();
+            break;
+        }
+        ++pieces_;
+    }
+    counters_.segmented.add();
+    return Delivery::kDone;
 }
 
 /// Deliver the packets that come first, as long as each fits into the next buffer and that is
@@ -122,28 +220,22 @@ unsigned ReceiveQueue::give_plain(Q& queue, std::span<rte_mbuf*> in) noexcept {
     unsigned fit = 0;
     for (; fit < n; ++fit) {
         const uint32_t bytes = in[fit]->pkt_len;
-        if (bytes > max_frame_ || plain[fit].len < kHeaderBytes + bytes) break;
+        if (too_big(*in[fit]) || plain[fit].len < kHeaderBytes + bytes) break;
         at[fit] = space_.find(plain[fit].addr, kHeaderBytes + bytes, Access::kWrite);
         if (at[fit] == nullptr) [[unlikely]]
             break;
         rte_prefetch0_write(at[fit]);
         rte_prefetch0(rte_pktmbuf_mtod(in[fit], const void*));
     }
-    // The header in two registers: built in memory, its load would wait for the stores.
-    wire::virtio_net_hdr header{};
-    header.num_buffers = 1;
-    uint64_t low;
-    uint32_t high;
-    std::memcpy(&low, &header, sizeof low);
-    std::memcpy(&high, reinterpret_cast<const std::byte*>(&header) + sizeof low, sizeof high);
-    static_assert(sizeof low + sizeof high == kHeaderBytes);
-    asm("" : "+r"(low), "+r"(high));
+    const HeaderWords finished{wire::virtio_net_hdr{}};
     uint64_t sum = 0;
     for (unsigned i = 0; i < fit; ++i) {
         const rte_mbuf* packet = in[i];
         const uint32_t bytes = packet->pkt_len;
-        std::memcpy(at[i], &low, sizeof low);
-        std::memcpy(at[i] + sizeof low, &high, sizeof high);
+        if (offload::is_plain(*packet)) [[likely]]
+            finished.store(at[i]);
+        else
+            HeaderWords(offload::from_mbuf(*packet, features_)).store(at[i]);
         if (packet->nb_segs == 1) [[likely]] {
             copy_frame(at[i] + kHeaderBytes, rte_pktmbuf_mtod(packet, const std::byte*), bytes);
         } else {
@@ -180,8 +272,9 @@ ReceiveQueue::Delivery ReceiveQueue::write_frame(const rte_mbuf* packet) noexcep
         for (unsigned i = filled; i-- > 0;) ring_.unpop(used[i].chain());
     };
     NumBuffers num_buffers;  // where the first buffer has that field
-    const std::array<std::byte, kHeaderBytes> header{};
-    Source source(header.data(), kHeaderBytes, packet);
+    const auto header = offload::is_plain(*packet) ? wire::virtio_net_hdr{}
+                                                   : offload::from_mbuf(*packet, features_);
+    Source source(reinterpret_cast<const std::byte*>(&header), kHeaderBytes, packet);
     uint32_t left = kHeaderBytes + packet->pkt_len;
     Counter* drop = nullptr;
     for (unsigned tries = 0; left > 0 && drop == nullptr; ++tries) {

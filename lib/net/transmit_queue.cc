@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "copy.hh"
+#include "offload.hh"
 
 namespace viommu::net {
 
@@ -105,6 +106,7 @@ unsigned TransmitQueue::take_plain(Q& queue, Taken& taken, unsigned most, bool& 
         __builtin_prefetch(at[i]);
     }
     unsigned used = 0;  // of `fresh`
+    const bool offloads = this->offloads();
     for (unsigned i = 0; i < n; ++i) {
         rte_mbuf*& packet = fresh[used];
         if (at[i] == nullptr) [[unlikely]] {  // in several pieces, or not there
@@ -117,7 +119,10 @@ unsigned TransmitQueue::take_plain(Q& queue, Taken& taken, unsigned most, bool& 
         }
         const uint32_t bytes = plain[i].len - kHeaderBytes;
         begin(packet, bytes);
+        wire::virtio_net_hdr header;
+        if (offloads) virtq::copy_once(&header, at[i], sizeof header);
         copy_frame(rte_pktmbuf_mtod(packet, std::byte*), at[i] + kHeaderBytes, bytes);
+        if (offloads && !offload::is_plain(header) && !leave_undone(header, *packet)) continue;
         taken.add(packet);
         ++used;
     }
@@ -155,7 +160,8 @@ bool TransmitQueue::take_any(Taken& taken) noexcept {
 void TransmitQueue::take_from_chain(Taken& taken, rte_mbuf*& fresh) noexcept {
     if (chain_.readable_bytes() < kHeaderBytes + kMinFrame) {
         counters_.drop_malformed.add();
-    } else if (chain_.readable_bytes() - kHeaderBytes > max_frame_) {
+    } else if (chain_.readable_bytes() - kHeaderBytes >
+               (offloads() ? offload::kMaxBytes : max_frame_)) {
         counters_.drop_too_big.add();
     } else if (read_frame(fresh)) {
         taken.add(std::exchange(fresh, nullptr));
@@ -167,9 +173,16 @@ void TransmitQueue::take_from_chain(Taken& taken, rte_mbuf*& fresh) noexcept {
 bool TransmitQueue::read_frame(rte_mbuf* packet) noexcept {
     virtq::Cursor<IovaSpace, Access::kRead> cursor(space_, chain_.readable(),
                                                    chain_.readable_bytes());
-    // No offload is offered, so nothing in the header means anything.
+    wire::virtio_net_hdr header;
+    const auto raw = std::as_writable_bytes(std::span(&header, 1));
+    bool ok = cursor.read(raw) == raw.size();
+    // Without offloads nothing in it means anything.
+    const bool undone = ok && offloads() && !offload::is_plain(header);
     uint32_t left = uint32_t(chain_.readable_bytes()) - kHeaderBytes;
-    bool ok = cursor.skip(kHeaderBytes) == kHeaderBytes;
+    if (ok && !undone && left > max_frame_) {
+        counters_.drop_too_big.add();
+        return false;
+    }
     rte_mbuf* last = packet;
     while (ok && left > 0) {
         if (rte_pktmbuf_tailroom(last) == 0) {
@@ -189,10 +202,21 @@ bool TransmitQueue::read_frame(rte_mbuf* packet) noexcept {
         packet->pkt_len += want;
         left -= want;
     }
-    if (ok && left == 0) return true;
+    if (ok && left == 0 && (!undone || leave_undone(header, *packet))) return true;
     if (!ok) counters_.drop_fault.add();
     rte_pktmbuf_free(packet->next);
     rte_pktmbuf_reset(packet);
+    return false;
+}
+
+/// Give `packet` the flags that its header asks for. On false the drop has been counted.
+bool TransmitQueue::leave_undone(const wire::virtio_net_hdr& header, rte_mbuf& packet) noexcept {
+    if (!offload::to_mbuf(header, acked_, packet)) {
+        counters_.drop_malformed.add();
+        return false;
+    }
+    if (packet.pkt_len <= max_frame_ || offload::is_large(packet)) return true;
+    counters_.drop_too_big.add();
     return false;
 }
 

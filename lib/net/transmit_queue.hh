@@ -8,13 +8,15 @@ struct rte_mempool;
 
 namespace viommu::net {
 
-/// A transmitq (virtio 1.3, 5.1.6.2): what the guest sends becomes packets.
+/// A transmitq (virtio 1.3, 5.1.6.2): what the guest sends becomes packets. What it leaves undone,
+/// if it may (VIRTIO_NET_F_CSUM), is in the packets' flags (offload.hh).
 ///
 /// Chains of one descriptor that fit into an mbuf, which nearly all are, are handled many at once
 /// (doc/packet-path.md); any other, and what goes wrong with one of these, one by one.
 class TransmitQueue final : public NetQueue {
   public:
-    /// `pool`: where packets are put. `max_frame`: bytes; larger ones are dropped.
+    /// `pool`: where packets are put. `max_frame`: bytes; larger ones are dropped, unless they are
+    /// to be cut.
     TransmitQueue(xlate::Reader reader, rte_mempool& pool, uint32_t max_frame);
 
     /// Take packets, at most out.size() and kBurst; the caller owns them.
@@ -39,6 +41,8 @@ class TransmitQueue final : public NetQueue {
     bool take_any(Taken& taken) noexcept;
     void take_from_chain(Taken& taken, rte_mbuf*& fresh) noexcept;
     bool read_frame(rte_mbuf* packet) noexcept;
+    bool offloads() const noexcept { return acked(wire::VIRTIO_NET_F_CSUM); }
+    bool leave_undone(const wire::virtio_net_hdr& header, rte_mbuf& packet) noexcept;
 
     rte_mempool& pool_;
     const uint32_t max_frame_;

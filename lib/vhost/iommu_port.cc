@@ -109,13 +109,6 @@ void IommuPort::log_changed(std::shared_ptr<const virtq::DirtyLog> log) {
     space_.set_dirty_log(log_.get());
 }
 
-bool IommuPort::continues(const virtq::Vring& vring) const {
-    const Queue& queue = queues_[VIRTIO_IOMMU_VQ_REQUEST];
-    return end_ && end_->packed == queue.is_packed() && end_->vring.desc == vring.desc &&
-           end_->vring.avail == vring.avail && end_->vring.used == vring.used &&
-           end_->vring.size == vring.size && queue.continues(end_->mark, vring.base);
-}
-
 void IommuPort::queue_started(const virtq::Vring& vring) {
     const uint16_t index = vring.index;
     if (index >= kQueues) return;
@@ -125,7 +118,7 @@ void IommuPort::queue_started(const virtq::Vring& vring) {
     const auto in_memory = memory_ ? virtq::from_uva(vring, *memory_) : std::nullopt;
     if (in_memory && queue.bind(space_, *in_memory, acked_)) {
         if (index == VIRTIO_IOMMU_VQ_REQUEST) {
-            if (continues(*in_memory) || only_requests_stopped_)
+            if ((end_ && queue.continues(*end_, *in_memory)) || only_requests_stopped_)
                 device_.resumed();
             else
                 device_.reset();
@@ -148,7 +141,7 @@ uint32_t IommuPort::queue_stopped(uint16_t index, Stop) {
     Queue& queue = queues_[index];
     const uint32_t next = queue.next_base();
     if (index == VIRTIO_IOMMU_VQ_REQUEST)
-        end_ = End{*vrings_[index], queue.mark(), queue.is_packed()};
+        end_ = queue.end(*vrings_[index]);
     only_requests_stopped_ = index == VIRTIO_IOMMU_VQ_REQUEST && vrings_[VIRTIO_IOMMU_VQ_EVENT] &&
                              virtq::negotiated(acked_, wire::VIRTIO_F_RING_RESET);
     queue.unbind();

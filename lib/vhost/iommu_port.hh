@@ -70,12 +70,6 @@ class IommuPort final : public Handler, public poll::Pollable {
     static constexpr uint16_t kQueues = 2;
     static constexpr unsigned kBurst = 256;
 
-    /// Where a stopped queue ended, to recognise it.
-    struct End {
-        virtq::Vring vring;
-        virtq::Mark mark;
-        bool packed;
-    };
     /// A request that was taken and not answered yet.
     struct Answer {
         virtq::Taken chain;
@@ -83,7 +77,6 @@ class IommuPort final : public Handler, public poll::Pollable {
     };
     enum class Step { kDone, kRetry };
 
-    bool continues(const virtq::Vring& vring) const;
     void pause();
     void resume();
     void wait_for_readers() noexcept;
@@ -108,7 +101,7 @@ class IommuPort final : public Handler, public poll::Pollable {
     std::array<Queue, kQueues> queues_;
     std::array<std::optional<virtq::Vring>, kQueues> vrings_;  // of running queues
     std::array<uint32_t, kQueues> bases_{};                    // where they were started
-    std::optional<End> end_;              // of the request queue
+    std::optional<virtq::RingEnd> end_;              // of the request queue
     bool only_requests_stopped_ = false;  // and the event queue has been running since
     std::vector<int> wake_fds_;
     bool polled_ = false;

@@ -25,6 +25,13 @@
 
 namespace viommu::virtq {
 
+/// Where a ring was that was stopped, and where it ended: to recognise it when one is started.
+struct RingEnd {
+    Vring vring;
+    Mark mark;
+    bool packed;
+};
+
 /// A queue of the format that was negotiated. Each operation is that of SplitQueue or PackedQueue;
 /// it costs one more branch, always the same one.
 template <AddressSpace Space>
@@ -59,6 +66,14 @@ class Queue {
     /// was written last is still there, and a frontend that can know (packed rings) says so too.
     bool continues(const Mark& mark, uint32_t base) const noexcept {
         return is_packed_ ? packed_.continues(mark, base) : split_.continues(mark, base);
+    }
+    /// The end of this ring, which is at `vring`.
+    RingEnd end(const Vring& vring) const noexcept { return {vring, mark(), is_packed_}; }
+    /// The same of a ring at `vring`: also its place, its size and its format are what they were.
+    bool continues(const RingEnd& end, const Vring& vring) const noexcept {
+        return end.packed == is_packed_ && end.vring.desc == vring.desc &&
+               end.vring.avail == vring.avail && end.vring.used == vring.used &&
+               end.vring.size == vring.size && continues(end.mark, vring.base);
     }
     uint32_t size() const noexcept { return is_packed_ ? packed_.size() : split_.size(); }
     bool broken() const noexcept { return is_packed_ ? packed_.broken() : split_.broken(); }

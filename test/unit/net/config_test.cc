@@ -6,12 +6,30 @@ namespace {
 
 TEST(NetPortFeatures, offered_bits_are_these) {
     Pool pool(63);
-    NetRig rig(pool);
-    EXPECT_EQ(rig.port->features(), bit(32) | bit(33) | bit(28) | bit(29) | bit(34) | bit(35) |
-                                        bit(40) | bit(5) | bit(16) | bit(15));
-    EXPECT_EQ(rig.port->num_queues(), 2);
-    NetRig with_mtu(pool, {.config = {.endpoint = NetRig::kEndpoint, .mtu = 1500}});
-    EXPECT_EQ(with_mtu.port->features() & ~rig.port->features(), bit(3));
+    const auto features = [&](Config config) {
+        config.endpoint = NetRig::kEndpoint;
+        return NetRig(pool, {.config = config, .run = false}).port->features();
+    };
+    // VERSION_1, ACCESS_PLATFORM, rings; MAC, STATUS, MRG_RXBUF
+    constexpr uint64_t kLeast = bit(32) | bit(33) | bit(28) | bit(29) | bit(34) | bit(35) |
+                                bit(40) | bit(5) | bit(16) | bit(15);
+    constexpr uint64_t kOffloads = bit(0) | bit(1) | bit(7) | bit(8) | bit(9) | bit(11) | bit(12) |
+                                   bit(13) | bit(54) | bit(55) | bit(56);
+    EXPECT_EQ(features({.offloads = false}), kLeast);
+    EXPECT_EQ(features({}), kLeast | kOffloads);
+    EXPECT_EQ(features({.mtu = 1500}), kLeast | kOffloads | bit(3));
+    EXPECT_EQ(features({.speed_mbps = 1000}), kLeast | kOffloads | bit(63));
+    constexpr uint64_t kCommands = bit(17) | bit(18) | bit(19) | bit(20) | bit(23);
+    EXPECT_EQ(features({.control_queue = true, .offloads = false}), kLeast | kCommands);
+    EXPECT_EQ(features({.control_queue = true}), kLeast | kOffloads | kCommands | bit(2));
+    EXPECT_EQ(features({.queue_pairs = 2, .control_queue = true, .offloads = false}),
+              kLeast | kCommands | bit(22) | bit(60));
+    EXPECT_EQ(features({.queue_pairs = 2, .offloads = false}), kLeast)
+        << "the VMM has the control queue";
+    EXPECT_EQ(NetRig(pool).port->num_queues(), 2);
+    NetRig all(pool, {.config = {.endpoint = NetRig::kEndpoint, .queue_pairs = 3,
+                                 .control_queue = true}});
+    EXPECT_EQ(all.port->num_queues(), 7);
 }
 
 TEST(NetPortConfig, fields_lie_where_the_spec_puts_them) {
