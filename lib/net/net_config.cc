@@ -17,11 +17,9 @@ constexpr uint64_t bits(std::initializer_list<unsigned> numbers) {
     return all;
 }
 
-constexpr uint64_t kOffloads =
-    bits({VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4,
-          VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_GUEST_ECN, VIRTIO_NET_F_HOST_TSO4,
-          VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_HOST_ECN, VIRTIO_NET_F_GUEST_USO4,
-          VIRTIO_NET_F_GUEST_USO6, VIRTIO_NET_F_HOST_USO});
+constexpr uint64_t kHostCutting =
+    bits({VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_HOST_ECN,
+          VIRTIO_NET_F_HOST_USO});
 constexpr uint64_t kGuestOffloads =
     bits({VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6,
           VIRTIO_NET_F_GUEST_ECN, VIRTIO_NET_F_GUEST_USO4, VIRTIO_NET_F_GUEST_USO6});
@@ -50,7 +48,9 @@ uint64_t offered(const Offer& o) noexcept {
     uint64_t f = bits({VIRTIO_NET_F_MAC, VIRTIO_NET_F_STATUS, VIRTIO_NET_F_MRG_RXBUF});
     if (o.mtu) f |= bits({VIRTIO_NET_F_MTU});
     if (o.speed) f |= bits({VIRTIO_NET_F_SPEED_DUPLEX});
-    if (o.offloads) f |= kOffloads;
+    if (o.offloads) f |= kGuestOffloads;
+    if (o.offloads && o.may_leave >= MayLeave::kChecksums) f |= bits({VIRTIO_NET_F_CSUM});
+    if (o.offloads && o.may_leave >= MayLeave::kCutting) f |= kHostCutting;
     if (!o.control_queue) return f;
     f |= bits({VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_CTRL_RX, VIRTIO_NET_F_CTRL_RX_EXTRA,
                VIRTIO_NET_F_CTRL_VLAN, VIRTIO_NET_F_CTRL_MAC_ADDR});

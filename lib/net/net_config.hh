@@ -13,10 +13,19 @@ namespace viommu::net {
 ///
 /// Feature bits of virtio-net only: those of the transport and the rings are left as they are.
 
+/// What a guest may leave undone in the packets that it sends: not what is finished here anyway, but
+/// what whoever takes the packets from the port knows how to deal with.
+enum class MayLeave {
+    kNothing,
+    kChecksums,  ///< VIRTIO_NET_F_CSUM
+    kCutting,    ///< and HOST_TSO4 and so on: packets are as large as 64 KiB then
+};
+
 /// What the device of a guest is to be.
 struct Offer {
     bool mtu;
-    bool offloads;       ///< checksum and segmentation, both ways
+    bool offloads;       ///< checksum and segmentation: towards the guest, and what it may leave
+    MayLeave may_leave;
     bool control_queue;  ///< ours: with all that is done by commands
     uint16_t queue_pairs;
     bool speed;

@@ -115,6 +115,7 @@ void take_over(rte_mbuf& packet) noexcept {
                             RTE_MBUF_F_RX_L4_CKSUM_NONE;
     if (!is_lro && !is_partial) return;
     packet.ol_flags &= ~(RTE_MBUF_F_RX_LRO | (is_partial ? RTE_MBUF_F_RX_L4_CKSUM_MASK : 0));
+    if ((packet.ol_flags & kUnfinished) != 0) return;  // it says the same in both ways
     const auto l = parse(packet);
     if (!l) return;  // neither TCP nor UDP: nothing that a guest could be told
     if (is_lro && l->is_tcp && packet.tso_segsz != 0 &&

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "net_config.hh"
-
 namespace viommu::net {
 
 using namespace wire;
@@ -55,6 +53,7 @@ uint64_t NetPort::features() const noexcept {
     return bit(VIRTIO_F_VERSION_1) | bit(VIRTIO_F_ACCESS_PLATFORM) | virtq::kRingFeatures |
            offered({.mtu = config_.mtu.has_value(),
                     .offloads = config_.offloads,
+                    .may_leave = config_.may_leave,
                     .control_queue = config_.control_queue,
                     .queue_pairs = config_.queue_pairs,
                     .speed = config_.speed_mbps.has_value()});

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "control_queue.hh"
+#include "net_config.hh"
 #include "receive_queue.hh"
 #include "transmit_queue.hh"
 #include "viommu_wire.hh"
@@ -34,7 +35,8 @@ struct Config {
     /// with it MQ and RSS, can be offered. Never where the VMM keeps that queue: it would take our
     /// IOVAs for GPAs.
     bool control_queue = false;
-    bool offloads = true;                   ///< checksum, TSO, USO both ways are offered
+    bool offloads = true;  ///< checksum, TSO, USO are offered: towards the guest and from it
+    MayLeave may_leave = MayLeave::kCutting;  ///< where offloads are offered: from it
     std::optional<uint32_t> speed_mbps{};   ///< VIRTIO_NET_F_SPEED_DUPLEX
     RingAddresses ring_addresses = RingAddresses::kAuto;
 };

@@ -29,7 +29,8 @@ static_assert(VIOMMU_NET_DAEMON == int(viommu::program::kDaemon) &&
 
 constexpr unsigned kKnownFlags = VIOMMU_NET_CONTROL_QUEUE | VIOMMU_NET_NO_OFFLOADS |
                                  VIOMMU_NET_DIRTY_LOG | VIOMMU_NET_RINGS_IOVA |
-                                 VIOMMU_NET_RINGS_UVA;
+                                 VIOMMU_NET_RINGS_UVA | VIOMMU_NET_NO_RX_CHECKSUM |
+                                 VIOMMU_NET_NO_RX_LARGE;
 
 /// Of the last failure in this thread. A place of fixed size, so that telling of a failure cannot
 /// fail.
@@ -53,6 +54,7 @@ std::array<uint8_t, 6> mac_of(const viommu_net_options& o) {
 
 Result<PortOptions> checked(const viommu_net_options& o) {
     using viommu::fail;
+    using viommu::net::MayLeave;
     using viommu::net::RingAddresses;
     // There is no earlier version of the structure.
     if (o.size != sizeof o)
@@ -84,6 +86,8 @@ Result<PortOptions> checked(const viommu_net_options& o) {
     out.net.queue_pairs = std::max<uint16_t>(o.queue_pairs, 1);
     out.net.control_queue = (o.flags & VIOMMU_NET_CONTROL_QUEUE) != 0;
     out.net.offloads = (o.flags & VIOMMU_NET_NO_OFFLOADS) == 0;
+    if ((o.flags & VIOMMU_NET_NO_RX_LARGE) != 0) out.net.may_leave = MayLeave::kChecksums;
+    if ((o.flags & VIOMMU_NET_NO_RX_CHECKSUM) != 0) out.net.may_leave = MayLeave::kNothing;
     if (o.speed_mbps != 0) out.net.speed_mbps = o.speed_mbps;
     out.net.ring_addresses = iova  ? RingAddresses::kIova
                              : uva ? RingAddresses::kUva
@@ -168,7 +172,7 @@ void viommu_net_set_link(viommu_net* p, int up) { p->port->set_link(up != 0); }
 
 unsigned viommu_net_counters(unsigned whose) {
     if (whose == VIOMMU_NET_PORT) return unsigned(std::size(kPortCounters));
-    if (whose > VIOMMU_NET_TO_GUEST) return 0;
+    if (whose > VIOMMU_NET_CONTROL) return 0;
     unsigned n = 0;
     Counters().for_each([&](const char*, uint64_t) { ++n; });
     return n;
@@ -177,7 +181,7 @@ unsigned viommu_net_counters(unsigned whose) {
 const char* viommu_net_counter_name(unsigned whose, unsigned number) {
     if (whose == VIOMMU_NET_PORT)
         return number < std::size(kPortCounters) ? kPortCounters[number] : nullptr;
-    if (whose > VIOMMU_NET_TO_GUEST) return nullptr;
+    if (whose > VIOMMU_NET_CONTROL) return nullptr;
     const char* found = nullptr;
     Counters().for_each([&](const char* name, uint64_t) {
         if (number-- == 0) found = name;
@@ -197,5 +201,7 @@ uint64_t viommu_net_counter(const viommu_net* p, uint16_t pair, unsigned whose, 
         net.from_guest_counters(pair).for_each(pick);
     else if (pair < net.max_pairs() && whose == VIOMMU_NET_TO_GUEST)
         net.to_guest_counters(pair).for_each(pick);
+    else if (whose == VIOMMU_NET_CONTROL && net.control_counters() != nullptr)
+        net.control_counters()->for_each(pick);
     return found;
 }

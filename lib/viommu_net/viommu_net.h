@@ -89,7 +89,12 @@ enum {
     /** What the VMM says about where rings are. Neither: it knows of the IOMMU exactly if it
      * acknowledges VIRTIO_F_ACCESS_PLATFORM. */
     VIOMMU_NET_RINGS_IOVA = 1u << 3, /**< it knows, and sends I/O addresses */
-    VIOMMU_NET_RINGS_UVA = 1u << 4   /**< it does not, and takes them for guest-physical ones */
+    VIOMMU_NET_RINGS_UVA = 1u << 4,  /**< it does not, and takes them for guest-physical ones */
+    /** What rx_burst gives is to be finished: do not let the guest leave out checksums, and so
+     * neither the cutting. */
+    VIOMMU_NET_NO_RX_CHECKSUM = 1u << 5,
+    /** It is to be no larger than the MTU: do not let the guest leave the cutting to others. */
+    VIOMMU_NET_NO_RX_LARGE = 1u << 6
 };
 
 /** viommu_net_state() */
@@ -141,6 +146,14 @@ void viommu_net_close(viommu_net *p);
 const char *viommu_net_error(void);
 
 /* --- packets ---------------------------------------------------------------------------------- */
+
+/*
+ * With offloads a packet may be unfinished. It then says so by transmit flags, wherever it comes
+ * from: RTE_MBUF_F_TX_TCP_CKSUM or _UDP_CKSUM with the pseudo header's sum in the packet,
+ * _TCP_SEG or _UDP_SEG with tso_segsz, and l2_len, l3_len, l4_len. tx_burst takes such packets,
+ * and leaves to the guest what that takes; it also takes received ones that say
+ * RTE_MBUF_F_RX_L4_CKSUM_NONE, _GOOD or RTE_MBUF_F_RX_LRO. It may write into a packet's headers.
+ */
 
 /**
  * Take up to `n` packets that the guest sent by `pair`; they are the caller's. 0 also when the
@@ -209,7 +222,8 @@ void viommu_net_set_link(viommu_net *p, int up);
 enum {
     VIOMMU_NET_FROM_GUEST = 0, /**< of a pair: what rx_burst gives */
     VIOMMU_NET_TO_GUEST = 1,   /**< of a pair: what tx_burst takes */
-    VIOMMU_NET_PORT = 2        /**< of the port; `pair` means nothing */
+    VIOMMU_NET_PORT = 2,       /**< of the port; `pair` means nothing */
+    VIOMMU_NET_CONTROL = 3     /**< of the control queue, whose packets are commands; the same */
 };
 
 /** How many there are, numbered from 0. */

@@ -13,9 +13,8 @@ class Testpmd : public TwoGuests {
         start_daemon();
         ASSERT_TRUE(daemon);
     }
-    /// `more`: further device arguments, with a comma before each.
-    void start_testpmd(unsigned queues, const std::string& mode = "io",
-                       const std::string& more = "") {
+    /// `rx_offloads`: what testpmd asks of its ports.
+    void start_testpmd(unsigned queues, uint64_t rx_offloads = 0) {
         const char* program = std::getenv("VIOMMU_TESTPMD");
         ASSERT_NE(program, nullptr) << "VIOMMU_TESTPMD must name dpdk-testpmd";
         // Its output is a file: line by line, nevertheless.
@@ -35,13 +34,14 @@ class Testpmd : public TwoGuests {
         for (unsigned i : {0, 1}) {
             arguments.push_back("--vdev");
             arguments.push_back(
-                fmt::format("net_viommu{},iface={},arena={},endpoint=0000:00:04.0,queues={}{}", i,
+                fmt::format("net_viommu{},iface={},arena={},endpoint=0000:00:04.0,queues={}", i,
                             path(fmt::format("net{}.sock", i)),
-                            path(fmt::format("vm{}-readers.sock", i)), queues, more));
+                            path(fmt::format("vm{}-readers.sock", i)), queues));
         }
         for (const std::string& a :
              {std::string("--"), std::string("-i"), std::string("--no-mlockall"),
-              std::string("--total-num-mbufs=8192"), "--forward-mode=" + mode,
+              std::string("--total-num-mbufs=8192"), std::string("--forward-mode=io"),
+              fmt::format("--rx-offloads={:#x}", rx_offloads),
               fmt::format("--rxq={}", queues), fmt::format("--txq={}", queues),
               std::string("--txd=256"), std::string("--rxd=256")})
             arguments.push_back(a);
@@ -158,6 +158,87 @@ TEST_F(Testpmd, port_stopped_and_started_closed_and_left_forwards_again) {
     ask("stop");
     ask("port stop all");
     ask("port close all");
+    quit();
+}
+
+// RTE_ETH_RX_OFFLOAD_*
+constexpr uint64_t kUdpChecksum = 1 << 2, kTcpChecksum = 1 << 3, kTcpLro = 1 << 4;
+
+TEST_F(Testpmd, guest_may_leave_undone_what_the_application_can_deal_with) {
+    constexpr uint64_t kChecksum = guest::bit(wire::VIRTIO_NET_F_CSUM),
+                       kCutting = guest::bit(wire::VIRTIO_NET_F_HOST_TSO4) |
+                                  guest::bit(wire::VIRTIO_NET_F_HOST_USO),
+                       kTakes = guest::bit(wire::VIRTIO_NET_F_GUEST_CSUM) |
+                                guest::bit(wire::VIRTIO_NET_F_GUEST_TSO4);
+    struct {
+        uint64_t asked, offered;
+    } const cases[] = {{0, kTakes},
+                       {kTcpChecksum, kTakes},
+                       {kUdpChecksum | kTcpChecksum, kTakes | kChecksum},
+                       {kUdpChecksum | kTcpChecksum | kTcpLro, kTakes | kChecksum | kCutting}};
+    for (const auto& c : cases) {
+        start_testpmd(1, c.asked);
+        ASSERT_TRUE(testpmd);
+        start_guest(0, 1, c.offered);
+        ASSERT_TRUE(guests[0]);
+        EXPECT_EQ(port(0).frontend().features() & (kTakes | kChecksum | kCutting), c.offered)
+            << c.asked;
+        guests[0].reset();
+        quit();
+    }
+}
+
+TEST_F(Testpmd, unfinished_packets_pass_and_are_finished_for_a_guest_that_does_not_take_them) {
+    constexpr uint64_t kLeaves = guest::bit(wire::VIRTIO_NET_F_CSUM) |
+                                 guest::bit(wire::VIRTIO_NET_F_HOST_TSO4),
+                       kTakes = guest::bit(wire::VIRTIO_NET_F_GUEST_CSUM) |
+                                guest::bit(wire::VIRTIO_NET_F_GUEST_TSO4);
+    constexpr uint16_t kPiece = 1000;
+    const guest::Flow flow;
+    std::vector<std::byte> payload(8 * kPiece);
+    for (size_t i = 0; i < payload.size(); ++i) payload[i] = std::byte(i * 7 + (i >> 8));
+
+    start_testpmd(1, kUdpChecksum | kTcpChecksum | kTcpLro);
+    ASSERT_TRUE(testpmd);
+    ask("start");
+    start_guest(0, 1, kLeaves);
+    ASSERT_TRUE(guests[0]);
+    for (const uint64_t takes : {uint64_t{0}, kTakes}) {
+        guests[1].reset();
+        start_guest(1, 1, takes);
+        ASSERT_TRUE(guests[1]);
+        // To the end of its way: what was sent to the guest before this one is lost.
+        ASSERT_TRUE(eventually([&] {
+            return ask("show port info 1").find("Link status: up") != std::string::npos;
+        }));
+        const auto sent = port(0).tx().transmit(
+            1, [&](wire::virtio_net_hdr& header, std::span<std::byte> room) {
+                const auto frame = make_giant_frame(flow, 0, payload, kPiece, header);
+                std::copy(frame.begin(), frame.end(), room.begin());
+                return uint32_t(frame.size());
+            });
+        ASSERT_TRUE(sent && *sent == 1);
+        std::vector<std::byte> got;
+        unsigned packets = 0;
+        ASSERT_TRUE(eventually([&] {
+            const auto some = port(1).rx().receive(
+                32, [&](const wire::virtio_net_hdr& header, std::span<const std::byte> packet) {
+                    const auto read = read_frame(flow, packet);
+                    EXPECT_EQ(read.trouble, "");
+                    EXPECT_EQ(read.tcp_sequence, got.size());
+                    EXPECT_TRUE(takes != 0 ? read.checksum_begun : read.checksum_good);
+                    EXPECT_EQ(header.gso_type, takes != 0 ? wire::VIRTIO_NET_HDR_GSO_TCPV4 : 0);
+                    EXPECT_EQ(uint16_t{header.gso_size}, takes != 0 ? kPiece : 0);
+                    got.insert(got.end(), read.payload.begin(), read.payload.end());
+                    ++packets;
+                });
+            EXPECT_TRUE(some) << some.error().message;
+            return got.size() >= payload.size();
+        })) << got.size();
+        EXPECT_EQ(got, payload);
+        EXPECT_EQ(packets, takes != 0 ? 1u : 8u);
+    }
+    EXPECT_EQ(number_in(ask("show port xstats 1"), "tx_q0_segmented: "), 1u);
     quit();
 }
 

@@ -50,13 +50,16 @@ void TwoGuests::start_daemon() {
     daemon.emplace(std::move(*started));
 }
 
-void TwoGuests::start_guest(unsigned number, uint16_t pairs) {
+void TwoGuests::start_guest(unsigned number, uint16_t pairs, uint64_t offloads) {
     guest::GuestOptions o;
     o.iommu_socket = path(fmt::format("vm{}.sock", number));
     o.ports.resize(1);
     o.ports[0].socket = path(fmt::format("net{}.sock", number));
     o.ports[0].endpoint = kEndpoint;
     o.ports[0].net.pairs = pairs;
+    o.ports[0].net.features |= offloads;
+    o.ports[0].net.required |= offloads;
+    o.ports[0].net.tx_buffer_bytes = 16384;
     o.timeout = guest::Milliseconds(30000);
     auto made = guest::Guest::create(o);
     VIOMMU_OK(made);

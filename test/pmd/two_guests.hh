@@ -23,8 +23,9 @@ class TwoGuests : public testing::Test {
     /// In a folder that stays when a daemon is replaced.
     std::string path(const std::string& name) const { return (folder_ / name).string(); }
     void start_daemon();
-    /// A guest and its port; `pairs` of queues.
-    void start_guest(unsigned number, uint16_t pairs = 1);
+    /// A guest and its port; `pairs` of queues. `offloads`: feature bits that its driver needs of
+    /// the port, besides the usual ones.
+    void start_guest(unsigned number, uint16_t pairs = 1, uint64_t offloads = 0);
     guest::NetDriver& port(unsigned number) { return guests[number]->port(0); }
 
     std::optional<e2e::Daemon> daemon;

@@ -4,6 +4,11 @@
 /// The application's queue i is the guest's pair i. The vhost-user socket exists from the first
 /// start to close; it offers as many pairs as the application has configured queues, so that there
 /// is none that nobody polls. Between stop and start the guest's carrier is off.
+///
+/// What a guest may leave undone is what the application has said that it can deal with: checksums
+/// with RX_OFFLOAD_TCP_CKSUM and _UDP_CKSUM, cutting with these and RX_OFFLOAD_TCP_LRO. Such
+/// packets say so by receive flags, and keep their transmit flags, by which they go on to another
+/// port as they are.
 #include "sdk.hh"
 // DPDK's come first: they must be C++ clean by themselves.
 #include <rte_ether.h>
@@ -97,11 +102,23 @@ int link_update(rte_eth_dev* eth, int) {
 
 // --- packets -------------------------------------------------------------------------------------
 
+/// Of a packet from the guest, which has transmit flags when it is unfinished.
+uint64_t receive_flags(uint64_t transmit_flags) {
+    uint64_t flags = 0;
+    if ((transmit_flags & RTE_MBUF_F_TX_L4_MASK) != 0) flags |= RTE_MBUF_F_RX_L4_CKSUM_NONE;
+    if ((transmit_flags & (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)) != 0)
+        flags |= RTE_MBUF_F_RX_LRO;
+    return flags;
+}
+
 uint16_t receive(void* queue, rte_mbuf** packets, uint16_t n) {
     const auto& q = *static_cast<const Queue*>(queue);
     if (q.control) viommu_net_poll_control(q.net);
     const uint16_t got = viommu_net_rx_burst(q.net, q.pair, packets, n);
-    for (uint16_t i = 0; i < got; ++i) packets[i]->port = q.port;
+    for (uint16_t i = 0; i < got; ++i) {
+        packets[i]->port = q.port;
+        packets[i]->ol_flags |= receive_flags(packets[i]->ol_flags);
+    }
     return got;
 }
 
@@ -112,6 +129,8 @@ uint16_t send(void* queue, rte_mbuf** packets, uint16_t n) {
 
 // --- configuration -------------------------------------------------------------------------------
 
+constexpr uint64_t kRxChecksum = RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
+
 int infos_get(rte_eth_dev* eth, rte_eth_dev_info* info) {
     const Device& d = device_of(eth);
     info->max_mac_addrs = 1;
@@ -119,9 +138,14 @@ int infos_get(rte_eth_dev* eth, rte_eth_dev_info* info) {
     info->min_rx_bufsize = 0;
     info->min_mtu = RTE_ETHER_MIN_MTU;
     info->max_mtu = 65535;
-    info->max_rx_pktlen = 65535 + RTE_ETHER_HDR_LEN + 2 * RTE_VLAN_HLEN;
-    info->tx_offload_capa = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+    info->max_rx_pktlen = info->max_lro_pkt_size = 65535 + RTE_ETHER_HDR_LEN + 2 * RTE_VLAN_HLEN;
+    // What the guest does not take unfinished is finished here.
+    info->tx_offload_capa = RTE_ETH_TX_OFFLOAD_MULTI_SEGS | RTE_ETH_TX_OFFLOAD_IPV4_CKSUM |
+                            RTE_ETH_TX_OFFLOAD_UDP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM |
+                            RTE_ETH_TX_OFFLOAD_TCP_TSO;
     info->rx_offload_capa = RTE_ETH_RX_OFFLOAD_SCATTER;
+    if ((d.arguments.options.flags & VIOMMU_NET_NO_OFFLOADS) == 0)
+        info->rx_offload_capa |= kRxChecksum | RTE_ETH_RX_OFFLOAD_TCP_LRO;
     return 0;
 }
 
@@ -187,6 +211,7 @@ void list_sources(Device& d) {
         add(pair, VIOMMU_NET_TO_GUEST);
     }
     add(0, VIOMMU_NET_PORT);
+    if ((d.opened.flags & VIOMMU_NET_CONTROL_QUEUE) != 0) add(0, VIOMMU_NET_CONTROL);
 }
 
 viommu_net_options wanted(Device& d) {
@@ -196,6 +221,9 @@ viommu_net_options wanted(Device& d) {
     o.pool = d.pool;
     o.queue_pairs = std::max(d.eth->data->nb_rx_queues, d.eth->data->nb_tx_queues);
     o.mtu = d.wanted_mtu;
+    const uint64_t offloads = d.eth->data->dev_conf.rxmode.offloads;
+    if ((offloads & kRxChecksum) != kRxChecksum) o.flags |= VIOMMU_NET_NO_RX_CHECKSUM;
+    if ((offloads & RTE_ETH_RX_OFFLOAD_TCP_LRO) == 0) o.flags |= VIOMMU_NET_NO_RX_LARGE;
     std::memcpy(o.mac, d.mac.addr_bytes, sizeof o.mac);
     o.event = on_state;
     o.event_arg = &d;
@@ -204,6 +232,7 @@ viommu_net_options wanted(Device& d) {
 
 bool differs(const viommu_net_options& a, const viommu_net_options& b) {
     return a.pool != b.pool || a.queue_pairs != b.queue_pairs || a.mtu != b.mtu ||
+           a.flags != b.flags ||
            std::memcmp(a.mac, b.mac, sizeof a.mac) != 0;
 }
 
@@ -277,7 +306,7 @@ int stats_get(rte_eth_dev* eth, rte_eth_stats* stats VIOMMU_QUEUE_STATS_PARAMETE
         const std::string_view name = viommu_net_counter_name(s.whose, s.number);
         const uint64_t value = value_of(d, s) - s.at_reset;
         const bool rx = s.whose == VIOMMU_NET_FROM_GUEST;
-        if (s.whose == VIOMMU_NET_PORT) continue;
+        if (s.whose != VIOMMU_NET_FROM_GUEST && s.whose != VIOMMU_NET_TO_GUEST) continue;
         if (name == "packets")
             (rx ? stats->ipackets : stats->opackets) += value;
         else if (name == "bytes")
@@ -305,6 +334,8 @@ int xstats_get_names(rte_eth_dev* eth, rte_eth_xstat_name* names, unsigned n) {
         const char* name = viommu_net_counter_name(s.whose, s.number);
         if (s.whose == VIOMMU_NET_PORT)
             snprintf(names[i].name, sizeof names[i].name, "%s", name);
+        else if (s.whose == VIOMMU_NET_CONTROL)
+            snprintf(names[i].name, sizeof names[i].name, "control_%s", name);
         else
             snprintf(names[i].name, sizeof names[i].name, "%s_q%u_%s",
                      s.whose == VIOMMU_NET_FROM_GUEST ? "rx" : "tx", s.pair, name);
