@@ -121,9 +121,12 @@ std::string Daemon::counters() {
     return out.text();
 }
 
-void Daemon::watch_links() {
-    for (const Cable& cable : cables_)
-        if (cable.ethdev) cable.a->set_link(cable.ethdev->link_up());
+void Daemon::watch_devices() {
+    for (const Cable& cable : cables_) {
+        if (!cable.ethdev) continue;
+        cable.a->set_link(cable.ethdev->link_up());
+        cable.ethdev->steer_like(cable.a->port());
+    }
 }
 
 std::vector<std::string> Daemon::warnings() {

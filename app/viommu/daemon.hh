@@ -35,15 +35,16 @@ class Daemon {
     std::string counters();
     /// What happened since the last call that the operator should know.
     std::vector<std::string> warnings();
-    /// Have guests know whether the devices that their ports are patched to have a link.
-    void watch_links();
+    /// Have guests know whether the devices that their ports are patched to have a link, and these
+    /// devices how the guests want packets spread.
+    void watch_devices();
 
   private:
     /// A wire and what is at its ends.
     struct Cable {
         NetService *a, *b;                 ///< b: null when `outer` is the other end
         std::unique_ptr<PacketEnd> outer;  ///< not a net port of ours
-        const Ethdev* ethdev;              ///< `outer`, if it is one
+        Ethdev* ethdev;                    ///< `outer`, if it is one
         std::unique_ptr<Wire> wire;
     };
 

@@ -6,8 +6,13 @@
 
 #include <algorithm>
 
+#include "eal_log.hh"
+#include "ethdev_rss.hh"
+
 namespace viommu::app {
 namespace {
+
+const EalLog log("viommu.ethdev");
 
 /// What spreads flows over queues.
 constexpr uint64_t kRssTypes = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP;
@@ -172,6 +177,20 @@ std::span<const int> Ethdev::wake_fds(uint16_t pair) const noexcept {
 
 std::chrono::microseconds Ethdev::sleep_limit(uint16_t pair) const noexcept {
     return interrupt_fds_[pair] < 0 ? kNoInterruptLimit : kInterruptLimit;
+}
+
+void Ethdev::steer_like(const net::NetPort& port) {
+    const uint64_t version = port.rss_version();
+    if (version == steered_like_ || queues_ == 1 || queues_ != port.max_pairs()) return;
+    steered_like_ = version;
+    const auto rss = port.rss();
+    if (!rss && !by_guest_) return;
+    by_guest_ = rss.has_value();
+    const auto done = program_rss(port_, rss, port.active_pairs());
+    (done ? steering_.programmed : steering_.refused).add();
+    if (!done)
+        log(RTE_LOG_INFO, "port {}: {}: its queues do not follow the guest's receive-side scaling",
+            port_, done.error().message);
 }
 
 bool Ethdev::link_up() const noexcept {

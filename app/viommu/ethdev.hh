@@ -58,6 +58,23 @@ class Ethdev final : public PacketEnd {
     /// A device that does not say has a link. Threads: any.
     bool link_up() const noexcept;
 
+    /// Spread what is received as the guest of `port` wants it, if that has changed, and if the
+    /// device can (ethdev_rss.hh). Threads: control
+    void steer_like(const net::NetPort& port);
+    struct Steering {
+        Counter programmed;  ///< times that the device was set as the guest wants it
+        Counter refused;     ///< times that it could not be
+
+        /// f(name, value)
+        template <class F>
+        void for_each(F&& f) const {
+            f("rss_programmed", programmed.was());
+            f("rss_refused", refused.was());
+        }
+    };
+    /// Threads: any.
+    const Steering& steering() const noexcept { return steering_; }
+
     /// DPDK's port number.
     uint16_t port() const { return port_; }
 
@@ -77,6 +94,9 @@ class Ethdev final : public PacketEnd {
     uint16_t queues_ = 1;
     uint64_t tx_offloads_ = 0;
     bool started_ = false;
+    Steering steering_;
+    uint64_t steered_like_ = 0;  ///< NetPort::rss_version(), when that was looked at last
+    bool by_guest_ = false;      ///< the guest had set RSS then
     std::vector<std::unique_ptr<EthdevSender>> senders_;  ///< by queue
     /// By queue: signalled when packets come; -1: the driver has none.
     std::vector<int> interrupt_fds_;

@@ -120,6 +120,8 @@ void NetService::set_link(bool up) {
         impl_->socket->config_changed();
 }
 
+const net::NetPort& NetService::port() const { return *impl_->port; }
+
 void NetService::add_counters(Counters& out, const Direction& sent, const Direction& received,
                               const Ethdev* device) const {
     const net::NetPort& port = *impl_->port;
@@ -136,6 +138,7 @@ void NetService::add_counters(Counters& out, const Direction& sent, const Direct
         all.add("from_peer", pair, received.counters(pair));
     for (uint16_t queue = 0; device != nullptr && queue < device->send_queues(); queue++)
         all.add("device", queue, device->sender(queue));
+    if (device != nullptr) all.add("device", 0, device->steering());
     all.print(out);
 }
 

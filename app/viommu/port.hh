@@ -36,6 +36,9 @@ class NetService {
     /// not be told of the link's return has one always.
     void set_link(bool up);
 
+    /// Threads: for what may be asked from any
+    const net::NetPort& port() const;
+
     /// `sent`: what the wire made of this port's packets; `received`: of its peer's. `device`: the
     /// peer, if it is one.
     void add_counters(Counters& out, const Direction& sent, const Direction& received,

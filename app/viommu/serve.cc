@@ -14,7 +14,7 @@
 namespace viommu::app {
 namespace {
 
-/// How often quotas and links are looked at.
+/// How often quotas and devices are looked at.
 constexpr std::chrono::milliseconds kWatchInterval{1000};
 
 int give_up(const Problems& problems, int status) {
@@ -64,7 +64,7 @@ void watch(Daemon& daemon, const Signals& signals) {
             case Signals::What::kNone:
                 break;
         }
-        daemon.watch_links();
+        daemon.watch_devices();
         for (const auto& warning : daemon.warnings())
             fmt::print(stderr, "dpdk-viommu: warning: {}\n", warning);
     }

@@ -3,10 +3,15 @@
 
 #include <rte_ethdev.h>
 
+#include <algorithm>
+
+#include "ethdev_rss.hh"
 #include "pool.hh"
 
 namespace viommu::app {
 namespace {
+
+using Bytes = std::vector<std::byte>;
 
 class EthdevTest : public WithPool {
   protected:
@@ -94,6 +99,60 @@ TEST_F(EthdevTest, link_is_what_the_device_says) {
     EXPECT_FALSE((*opened)->link_up());
     ASSERT_EQ(rte_eth_dev_set_link_up((*opened)->port()), 0);
     EXPECT_TRUE((*opened)->link_up());
+}
+
+/// A command's data: `table`, and some key.
+Bytes rss_command(std::span<const uint16_t> table, uint16_t pairs) {
+    Bytes b;
+    const auto put = [&b](uint64_t value, int bytes) {
+        for (int i = 0; i < bytes; i++) b.push_back(std::byte(value >> 8 * i));
+    };
+    put(net::kRssHashTypes, 4), put(table.size() - 1, 2), put(0, 2);
+    for (const uint16_t pair : table) put(pair, 2);
+    put(pairs, 2), put(net::kRssMaxKeyBytes, 1);
+    for (int i = 0; i < net::kRssMaxKeyBytes; i++) put(uint8_t(0x6d + 3 * i), 1);
+    return b;
+}
+
+TEST_F(EthdevTest, queues_get_what_the_guest_wants_by_its_pairs) {
+    const auto opened = Ethdev::open(vdev("net_null4"), {.pairs = 4, .lcores = 2}, *pool_);
+    ASSERT_TRUE(opened.has_value()) << opened.error().message;
+    const uint16_t port = (*opened)->port();
+    const uint16_t table[8] = {3, 1, 0, 2, 2, 2, 1, 0};
+    const auto rss = net::Rss::decode(rss_command(table, 4), 4);
+    ASSERT_TRUE(rss);
+    const auto done = program_rss(port, rss, 4);
+    ASSERT_TRUE(done) << done.error().message;
+
+    rte_eth_dev_info info{};
+    ASSERT_EQ(rte_eth_dev_info_get(port, &info), 0);
+    std::vector<rte_eth_rss_reta_entry64> got(info.reta_size / RTE_ETH_RETA_GROUP_SIZE);
+    for (auto& group : got) group.mask = ~uint64_t{0};
+    ASSERT_EQ(rte_eth_dev_rss_reta_query(port, got.data(), info.reta_size), 0);
+    for (unsigned i = 0; i < info.reta_size; i++)
+        ASSERT_EQ(got[i / RTE_ETH_RETA_GROUP_SIZE].reta[i % RTE_ETH_RETA_GROUP_SIZE], table[i % 8])
+            << i;
+    uint8_t key[net::kRssMaxKeyBytes];
+    rte_eth_rss_conf conf{};
+    conf.rss_key = key;
+    ASSERT_EQ(rte_eth_dev_rss_hash_conf_get(port, &conf), 0);
+    EXPECT_TRUE(std::ranges::equal(key, rss->key));
+    EXPECT_NE(conf.rss_hf & RTE_ETH_RSS_NONFRAG_IPV4_TCP, 0u);
+
+    ASSERT_TRUE(program_rss(port, std::nullopt, 3));
+    ASSERT_EQ(rte_eth_dev_rss_reta_query(port, got.data(), info.reta_size), 0);
+    for (unsigned i = 0; i < info.reta_size; i++)
+        ASSERT_EQ(got[i / RTE_ETH_RETA_GROUP_SIZE].reta[i % RTE_ETH_RETA_GROUP_SIZE], i % 3);
+}
+
+TEST_F(EthdevTest, device_that_cannot_follow_the_guest_says_what_it_lacks) {
+    const auto opened = Ethdev::open(vdev("net_ring3"), {.pairs = 2, .lcores = 2}, *pool_);
+    ASSERT_TRUE(opened.has_value()) << opened.error().message;
+    const uint16_t table[2] = {0, 1};
+    const auto done =
+        program_rss((*opened)->port(), net::Rss::decode(rss_command(table, 2), 2), 2);
+    ASSERT_FALSE(done);
+    EXPECT_NE(done.error().message.find("no indirection table"), std::string::npos);
 }
 
 TEST_F(EthdevTest, existing_port_is_found_by_name) {
