@@ -13,10 +13,13 @@ TEST(NetPortFeatures, offered_bits_are_these) {
     // VERSION_1, ACCESS_PLATFORM, rings; MAC, STATUS, MRG_RXBUF
     constexpr uint64_t kLeast = bit(32) | bit(33) | bit(28) | bit(29) | bit(34) | bit(35) |
                                 bit(40) | bit(5) | bit(16) | bit(15);
-    constexpr uint64_t kOffloads = bit(0) | bit(1) | bit(7) | bit(8) | bit(9) | bit(11) | bit(12) |
-                                   bit(13) | bit(54) | bit(55) | bit(56);
+    constexpr uint64_t kTakes = bit(1) | bit(7) | bit(8) | bit(9) | bit(54) | bit(55),
+                       kCutting = bit(11) | bit(12) | bit(13) | bit(56),
+                       kOffloads = kTakes | bit(0) | kCutting;
     EXPECT_EQ(features({.offloads = false}), kLeast);
     EXPECT_EQ(features({}), kLeast | kOffloads);
+    EXPECT_EQ(features({.may_leave = MayLeave::kChecksums}), kLeast | kTakes | bit(0));
+    EXPECT_EQ(features({.may_leave = MayLeave::kNothing}), kLeast | kTakes);
     EXPECT_EQ(features({.mtu = 1500}), kLeast | kOffloads | bit(3));
     EXPECT_EQ(features({.speed_mbps = 1000}), kLeast | kOffloads | bit(63));
     constexpr uint64_t kCommands = bit(17) | bit(18) | bit(19) | bit(20) | bit(23);

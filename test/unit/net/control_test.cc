@@ -275,7 +275,12 @@ TEST(Negotiated, bit_without_its_requirement_is_not_accepted) {
         {VIRTIO_NET_F_CTRL_MAC_ADDR, {VIRTIO_NET_F_CTRL_VQ}},
         {VIRTIO_NET_F_RSS, {VIRTIO_NET_F_CTRL_VQ}},
     };
-    const uint64_t all = offered({true, true, true, 4, true});
+    const uint64_t all = offered({.mtu = true,
+                                  .offloads = true,
+                                  .may_leave = MayLeave::kCutting,
+                                  .control_queue = true,
+                                  .queue_pairs = 4,
+                                  .speed = true});
     EXPECT_EQ(negotiated(all), all);
     for (const auto& r : requirements) {
         uint64_t without = all;
