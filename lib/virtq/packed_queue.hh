@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "indirect_table.hh"
+#include "packed_line.hh"
 #include "plain.hh"
 #include "queue_base.hh"
 #include "ring_part.hh"
@@ -155,6 +156,28 @@ class PackedQueue : public QueueBase {
     /// Descriptors that the guest can have made available: those that it has not seen returned are
     /// not its own.
     uint32_t room() const noexcept { return size_ - out_ - pushed_; }
+
+    /// The flags, in their place in a tail, of a plain chain at `at`; and of one that is returned.
+    static uint64_t plain_flags(const Place& at, const PlainLimits& limits) noexcept {
+        return uint64_t(at.wrap ? kAvail : kUsed) << 48 |
+               uint64_t(limits.writable ? wire::VIRTQ_DESC_F_WRITE : 0) << 48;
+    }
+    static uint64_t used_flags(const Place& at) noexcept {
+        return uint64_t(at.wrap ? kAvail | kUsed : 0) << 48;
+    }
+    static uint64_t used_word(const Place& at, const Plain& chain) noexcept {
+        return PackedLine::used(used_flags(at), chain);
+    }
+    /// The line that begins at `slot`, when one does, it has no more than `most` entries, and is in
+    /// one piece. None of `most` descriptors is beyond the ring's end.
+    std::byte* line_at(uint32_t slot, uint32_t most) const noexcept {
+        return slot % PackedLine::kEntries == 0 && most >= PackedLine::kEntries
+                   ? ring_.at_whole(16 * slot, PackedLine::kBytes)
+                   : nullptr;
+    }
+    uint32_t pop_run(const Place& at, uint32_t most, Plain* out,
+                     const PlainLimits& limits) const noexcept;
+    void push_run(const Place& at, uint32_t n, const Plain* from) const noexcept;
     Pop walk(Chain& chain, Tail tail) noexcept;
     Pop walk_indirect(Chain& chain, uint64_t table, uint32_t bytes) noexcept;
 
@@ -246,22 +269,41 @@ template <AddressSpace Space>
 unsigned PackedQueue<Space>::pop_plain(std::span<Plain> out, const PlainLimits& limits) noexcept {
     if (broken_) [[unlikely]]
         return 0;
-    const uint16_t flags = limits.writable ? wire::VIRTQ_DESC_F_WRITE : 0;
-    constexpr uint16_t kMatter =
-        wire::VIRTQ_DESC_F_NEXT | wire::VIRTQ_DESC_F_WRITE | wire::VIRTQ_DESC_F_INDIRECT;
-    const auto most = unsigned(std::min<size_t>(out.size(), room()));
-    Place at = next_;
-    unsigned taken = 0;
-    for (; taken < most; ++taken) {
-        const Tail tail = look(at.slot);
-        if (!at.has(tail.flags) || (tail.flags & kMatter) != flags) break;
-        const auto addr = load<uint64_t>(ring_.at(16 * at.slot));
-        if (!limits.hold(addr, tail.len)) break;
-        out[taken] = {.addr = addr, .len = tail.len, .id = tail.id, .written = 0};
-        at.advance(1, size_);
+    const auto most = uint32_t(std::min<size_t>(out.size(), room()));
+    uint32_t taken = 0, asked = 0;
+    while (taken == asked && taken < most) {  // again where the ring ends
+        const uint32_t run = std::min(most - taken, size_ - next_.slot);
+        const uint32_t got = pop_run(next_, run, out.data() + taken, limits);
+        next_.advance(got, size_);
+        taken += got;
+        asked += run;
     }
-    next_ = at;
     out_ += taken;
+    return taken;
+}
+
+/// Of at most `most` descriptors, none beyond the ring's end, take the plain ones.
+template <AddressSpace Space>
+[[gnu::always_inline]] inline uint32_t PackedQueue<Space>::pop_run(
+    const Place& at, uint32_t most, Plain* out, const PlainLimits& limits) const noexcept {
+    const uint64_t wanted = plain_flags(at, limits);
+    const PlainLimits within = limits;
+    uint32_t taken = 0;
+    while (taken < most) {
+        const uint32_t slot = at.slot + taken;
+        if (const std::byte* line = line_at(slot, most - taken))
+            if (PackedLine::pop(line, wanted, within, out + taken)) [[likely]] {
+                taken += PackedLine::kEntries;
+                continue;
+            }
+        // P1: as look()
+        const auto tail = load<uint64_t, __ATOMIC_ACQUIRE>(word_at(slot));
+        if (((tail ^ wanted) & PackedLine::kPlainMask) != 0) break;
+        Plain& chain = out[taken];
+        PackedLine::set(chain, load<uint64_t>(ring_.at(16 * slot)), tail);
+        if (!within.hold(chain.addr, chain.len)) break;
+        ++taken;
+    }
     return taken;
 }
 
@@ -332,23 +374,43 @@ void PackedQueue<Space>::push(const Taken& taken, uint32_t written) noexcept {
 
 template <AddressSpace Space>
 void PackedQueue<Space>::push_plain(std::span<const Plain> chains) noexcept {
+    if (chains.empty()) return;
+    const auto n = uint32_t(chains.size());
     Place at = used_;
-    for (size_t i = 0; i < chains.size(); ++i) {
-        uint16_t flags = at.wrap ? kAvail | kUsed : 0;
-        if (chains[i].written != 0) flags |= wire::VIRTQ_DESC_F_WRITE;
-        last_at_ = at.slot;
-        last_ = uint64_t{chains[i].written} | uint64_t{chains[i].id} << 32 | uint64_t{flags} << 48;
-        if (i == 0 && pushed_ == 0) {
-            first_at_ = last_at_;
-            first_ = last_;
-        } else {
-            store<uint64_t>(word_at(last_at_), last_);
-        }
-        at.advance(1, size_);
+    uint32_t done = 0;
+    if (pushed_ == 0) {  // P2: that one is for flush()
+        first_at_ = at.slot;
+        first_ = used_word(at, chains[0]);
+        at.advance(done = 1, size_);
     }
+    while (done < n) {  // again where the ring ends
+        const uint32_t run = std::min(n - done, size_ - at.slot);
+        push_run(at, run, chains.data() + done);
+        at.advance(run, size_);
+        done += run;
+    }
+    used_.advance(n - 1, size_);
+    last_at_ = used_.slot;
+    last_ = used_word(used_, chains.back());
     used_ = at;
-    pushed_ += uint32_t(chains.size());
-    out_ -= uint32_t(chains.size());
+    pushed_ += n;
+    out_ -= n;
+}
+
+template <AddressSpace Space>
+[[gnu::always_inline]] inline void PackedQueue<Space>::push_run(const Place& at, uint32_t n,
+                                                                const Plain* from) const noexcept {
+    const uint64_t flags = used_flags(at);
+    for (uint32_t i = 0; i < n;) {
+        const uint32_t slot = at.slot + i;
+        if (std::byte* line = line_at(slot, n - i)) {
+            PackedLine::push(line, flags, from + i);
+            wrote(line, PackedLine::kBytes);
+            i += PackedLine::kEntries;
+        } else {
+            store<uint64_t>(word_at(slot), PackedLine::used(flags, from[i++]));
+        }
+    }
 }
 
 template <AddressSpace Space>

@@ -13,6 +13,7 @@ struct Plain {
     uint64_t addr;
     uint32_t len;      ///< within the limits that were asked for; addr + len - 1 does not wrap
     uint16_t id;       ///< as Taken::id
+    uint16_t unused;   ///< len, id and this are one word, as in a packed ring
     uint32_t written;  ///< for push_plain(): bytes written into it
 
     Taken taken() const noexcept { return {.id = id, .slots = 1}; }

@@ -58,17 +58,27 @@ class QueueBase {
     /// Threads: any.
     const QueueStats& stats() const noexcept { return stats_; }
 
-  protected:
+    // A word of a ring. Who writes one says so by wrote() afterwards, or uses store().
     template <class T, int kOrder = __ATOMIC_RELAXED>
     static T load(const std::byte* p) noexcept {
         return __atomic_load_n(reinterpret_cast<const T*>(p), kOrder);
     }
-    /// All writes to the ring.
+    template <class T, int kOrder = __ATOMIC_RELAXED>
+    static void put(std::byte* p, T v) noexcept {
+        __atomic_store_n(reinterpret_cast<T*>(p), v, kOrder);
+    }
+
+  protected:
+    /// put() and wrote().
     template <class T, int kOrder = __ATOMIC_RELAXED>
     void store(std::byte* p, T v) const noexcept {
-        __atomic_store_n(reinterpret_cast<T*>(p), v, kOrder);
+        put<T, kOrder>(p, v);
+        wrote(p, sizeof v);
+    }
+    /// For what put() wrote.
+    void wrote(const std::byte* p, size_t bytes) const noexcept {
         if (log_ != nullptr) [[unlikely]]
-            log_->wrote(p, sizeof v);
+            log_->wrote(p, bytes);
     }
 
     template <AddressSpace Space>

@@ -73,6 +73,14 @@ class RingPart {
         return pages_[o >> kPageLg2] + (o & kPageMask);
     }
 
+    /// The same for an access that may leave its page: null when what follows is somewhere else.
+    std::byte* at_whole(uint32_t offset, uint32_t bytes) const noexcept {
+        if (flat_ != nullptr) [[likely]]
+            return flat_ + offset;
+        const uint32_t in_page = (skew_ + offset) & kPageMask;
+        return in_page + bytes <= kPageMask + 1 ? at(offset) : nullptr;
+    }
+
     bool is_flat() const noexcept { return flat_ != nullptr; }
 
   private:

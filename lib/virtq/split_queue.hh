@@ -266,7 +266,7 @@ unsigned SplitQueue<Space>::pop_plain(std::span<Plain> out, const PlainLimits& l
         if (chain.id >= size_) break;
         const Descriptor d = descriptor(chain.id);
         if ((d.flags & kMatter) != flags || !limits.hold(d.addr, d.len)) break;
-        chain = {.addr = d.addr, .len = d.len, .id = chain.id, .written = 0};
+        chain = {.addr = d.addr, .len = d.len, .id = chain.id, .unused = 0, .written = 0};
     }
     next_ = uint16_t(next_ + taken);
     return taken;
