@@ -101,8 +101,9 @@ unsigned TransmitQueue::take_plain(Q& queue, Taken& taken, unsigned most, bool& 
         no_mbuf = true;
     }
     // The first lines of all buffers are on their way before the first is copied.
+    IovaSpace::Finder finder(space_);
     for (unsigned i = 0; i < n; ++i) {
-        at[i] = space_.find(plain[i].addr, plain[i].len, Access::kRead);
+        at[i] = finder.find(plain[i].addr, plain[i].len, Access::kRead);
         __builtin_prefetch(at[i]);
     }
     unsigned used = 0;  // of `fresh`

@@ -34,17 +34,23 @@ class MemoryMap {
     ///
     /// Cost: a branchless binary search; no step for one region, five for 32.
     std::span<std::byte> at(Gpa gpa, uint64_t bytes) const noexcept {
+        const MemoryRegion* r = region_of(gpa);
+        if (r == nullptr) return {};
+        const uint64_t offset = gpa - r->gpa;
+        return {r->vva + offset, size_t(bytes < r->bytes - offset ? bytes : r->bytes - offset)};
+    }
+
+    /// The region that `gpa` is in, or null.
+    const MemoryRegion* region_of(Gpa gpa) const noexcept {
         size_t n = regions_.size();
-        if (n == 0) return {};
+        if (n == 0) return nullptr;
         const MemoryRegion* r = regions_.data();  // the last that begins at or before gpa, if any
         while (n > 1) {
             const size_t half = n / 2;
             r += r[half].gpa <= gpa ? half : 0;
             n -= half;
         }
-        const uint64_t offset = gpa - r->gpa;
-        if (offset >= r->bytes) return {};
-        return {r->vva + offset, size_t(bytes < r->bytes - offset ? bytes : r->bytes - offset)};
+        return gpa - r->gpa < r->bytes ? r : nullptr;
     }
 
     /// Inverse of the frontend's GPA -> UVA conversion.

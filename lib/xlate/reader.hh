@@ -132,6 +132,7 @@ class Reader {
     uint64_t lost_faults() const noexcept { return lost_faults_.was(); }
 
   private:
+    friend class Nearby;
     Reader(const table::View&, table::Section, FaultSink&, EndpointId, const table::EndpointSlot*);
     /// translate() where nothing near is remembered.
     Translation translate_afar(Iova iova, uint64_t bytes, Access need) noexcept;
@@ -150,6 +151,33 @@ class Reader {
     uint64_t generation_ = 0;
     Walker walker_{view_};  // what it remembers is valid in this section only
     Counter lost_faults_;
+};
+
+/// Translations near the last one that a Reader made in this section, by a copy of what it
+/// remembers: a loop keeps that in registers, while a Reader's members are loaded again after every
+/// load that acquires. Not to be used beyond the section.
+class Nearby {
+  public:
+    explicit Nearby(const Reader& reader) noexcept : walker_(reader.walker_) {}
+
+    /// Where all of [iova, iova + bytes) lies, bytes > 0. False says no more than that
+    /// Reader::translate() is to be asked; what it finds may make the next near, so make another
+    /// Nearby then.
+    [[gnu::always_inline]] bool find(Iova iova, uint64_t bytes, Access need,
+                                     Gpa& gpa) const noexcept {
+        uint64_t entry;
+        if (!walker_.find_near(iova.value, entry)) [[unlikely]]
+            return false;
+        const uint64_t last = iova.value + bytes - 1;
+        if (!allows(table::entry::rights(entry), need) ||
+            (iova.value ^ last) >> table::entry::size_lg2(entry) != 0) [[unlikely]]
+            return false;
+        gpa = table::entry::gpa(entry, iova.value);
+        return true;
+    }
+
+  private:
+    Walker walker_;
 };
 
 inline Translation Reader::translate(Iova iova, uint64_t bytes, Access need) noexcept {
