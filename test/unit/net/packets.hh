@@ -142,4 +142,79 @@ inline std::vector<Shape> shapes(size_t payload) {
     return all;
 }
 
+/// All offloads there are, both ways.
+inline constexpr uint64_t kOffloads =
+    bit(wire::VIRTIO_NET_F_CSUM) | bit(wire::VIRTIO_NET_F_GUEST_CSUM) |
+    bit(wire::VIRTIO_NET_F_GUEST_TSO4) | bit(wire::VIRTIO_NET_F_GUEST_TSO6) |
+    bit(wire::VIRTIO_NET_F_GUEST_ECN) | bit(wire::VIRTIO_NET_F_HOST_TSO4) |
+    bit(wire::VIRTIO_NET_F_HOST_TSO6) | bit(wire::VIRTIO_NET_F_HOST_ECN) |
+    bit(wire::VIRTIO_NET_F_GUEST_USO4) | bit(wire::VIRTIO_NET_F_GUEST_USO6) |
+    bit(wire::VIRTIO_NET_F_HOST_USO);
+
+/// The header of a packet whose checksum is to be finished.
+inline wire::virtio_net_hdr needs_csum(const Shape& s) {
+    wire::virtio_net_hdr h{};
+    h.flags = wire::VIRTIO_NET_HDR_F_NEEDS_CSUM;
+    h.csum_start = uint16_t(s.l4());
+    h.csum_offset = uint16_t(s.udp ? 6 : 16);
+    return h;
+}
+/// Of one that is to be cut.
+inline wire::virtio_net_hdr gso(const Shape& s, uint16_t size) {
+    wire::virtio_net_hdr h = needs_csum(s);
+    h.gso_type = s.udp  ? wire::VIRTIO_NET_HDR_GSO_UDP_L4
+                 : s.v6 ? wire::VIRTIO_NET_HDR_GSO_TCPV6
+                        : wire::VIRTIO_NET_HDR_GSO_TCPV4;
+    h.gso_size = size;
+    h.hdr_len = uint16_t(s.headers());
+    return h;
+}
+inline bool same(const wire::virtio_net_hdr& a, const wire::virtio_net_hdr& b) {
+    return std::memcmp(&a, &b, sizeof a) == 0;
+}
+
+/// What NEEDS_CSUM says, done as a receiving kernel does it.
+inline void finish_checksum(Bytes& b, const wire::virtio_net_hdr& h) {
+    const unsigned sum = 0xffff & ~ones_sum(b, h.csum_start, b.size());
+    put16(b, size_t{h.csum_start} + h.csum_offset, sum == 0 ? 0xffff : sum);
+}
+/// A whole packet with nothing left to do.
+inline Bytes finished(const Shape& s) {
+    Bytes b = make_packet(s);
+    finish_checksum(b, needs_csum(s));
+    return b;
+}
+
+/// Pieces of at most `mss` bytes make up the original stream, and each is a right packet.
+inline void check_pieces(const std::vector<Bytes>& pieces, const Bytes& whole, const Shape& s,
+                         size_t mss, bool finished) {
+    Bytes stream;
+    ASSERT_EQ(pieces.size(), (s.payload + mss - 1) / mss);
+    for (size_t i = 0; i < pieces.size(); ++i) {
+        const Bytes& p = pieces[i];
+        ASSERT_GT(p.size(), s.headers());
+        EXPECT_LE(p.size(), s.headers() + mss);
+        EXPECT_TRUE(lengths_are_right(p, s)) << i;
+        EXPECT_TRUE(ip_is_right(p, s)) << i;
+        if (finished) {
+            EXPECT_TRUE(l4_is_right(p, s)) << i;
+        } else {
+            EXPECT_EQ(be16(p, s.checksum_at()), pseudo(p, s, p.size() - s.l4())) << i;
+        }
+        EXPECT_TRUE(std::equal(p.begin(), p.begin() + long(s.l2()), whole.begin())) << i;
+        if (!s.v6) {
+            EXPECT_EQ(be16(p, s.l2() + 4), uint16_t(0xfffe + i)) << "identification";
+        }
+        if (!s.udp) {
+            EXPECT_EQ(be32(p, s.l4() + 4), uint32_t(be32(whole, s.l4() + 4) + stream.size()));
+            uint8_t want = s.tcp_flags;
+            if (i != 0) want &= uint8_t(~0x80);                  // CWR
+            if (i + 1 != pieces.size()) want &= uint8_t(~0x09);  // PSH, FIN
+            EXPECT_EQ(uint8_t(p[s.l4() + 13]), want) << i;
+        }
+        stream.insert(stream.end(), p.begin() + long(s.headers()), p.end());
+    }
+    EXPECT_EQ(stream, Bytes(whole.begin() + long(s.headers()), whole.end()));
+}
+
 }  // namespace viommu::net::test
