@@ -136,16 +136,21 @@ bool headers_are_there(rte_mbuf& packet) noexcept {
     const bool v4 = (flags & RTE_MBUF_F_TX_IPV4) != 0;
     if ((flags & kTunnels) != 0 || v4 == ((flags & RTE_MBUF_F_TX_IPV6) != 0)) return false;
     if (packet.l3_len < (v4 ? kIpv4Bytes : kIpv6Bytes)) return false;
+    // One protocol: Headers goes by the first flag that says so.
+    const bool tcp = (flags & RTE_MBUF_F_TX_TCP_SEG) != 0 || l4 == RTE_MBUF_F_TX_TCP_CKSUM;
+    const bool udp = (flags & RTE_MBUF_F_TX_UDP_SEG) != 0 || l4 == RTE_MBUF_F_TX_UDP_CKSUM;
+    if (tcp && udp) return false;
     uint32_t l4_bytes = 0;
     if ((flags & RTE_MBUF_F_TX_TCP_SEG) != 0)
         l4_bytes = std::max<uint32_t>(kTcpBytes, packet.l4_len);
-    else if ((flags & RTE_MBUF_F_TX_UDP_SEG) != 0 || l4 == RTE_MBUF_F_TX_UDP_CKSUM)
+    else if (udp)
         l4_bytes = kUdpBytes;
-    else if (l4 == RTE_MBUF_F_TX_TCP_CKSUM)
+    else if (tcp)
         l4_bytes = kTcpBytes;
     else if (l4 != 0)
         return false;  // SCTP: a CRC that nobody here has asked for
-    if ((flags & kLarge) != 0 && (packet.tso_segsz == 0 || packet.l4_len < l4_bytes)) return false;
+    // The payload begins behind l4_len, all of which must be there: UDP has no options.
+    if ((flags & kLarge) != 0 && (packet.tso_segsz == 0 || packet.l4_len != l4_bytes)) return false;
     return uint32_t(packet.l2_len) + packet.l3_len + l4_bytes <= packet.data_len;
 }
 

@@ -481,6 +481,12 @@ TEST(Adapter, flags_that_lie_about_the_packet_drop_it) {
         {RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_IPV4, 14, 20, 20, 0},    // no size
         {RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_IPV4, 14, 20, 0, 100},   // no l4_len
         {RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TUNNEL_VXLAN, 14, 20, 20, 100},
+        // Two protocols; lengths that go beyond the segment by one of them.
+        {RTE_MBUF_F_TX_UDP_SEG | RTE_MBUF_F_TX_TCP_CKSUM | RTE_MBUF_F_TX_IPV4, 14, 20, 8, 100},
+        {RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_CKSUM | RTE_MBUF_F_TX_IPV4, 14, 20, 20, 100},
+        {RTE_MBUF_F_TX_UDP_SEG | RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_IPV4, 14, 20, 20, 100},
+        {RTE_MBUF_F_TX_UDP_SEG | RTE_MBUF_F_TX_UDP_CKSUM | RTE_MBUF_F_TX_IPV4, 14, 20, 200, 100},
+        {RTE_MBUF_F_TX_UDP_SEG | RTE_MBUF_F_TX_UDP_CKSUM | RTE_MBUF_F_TX_IPV4, 14, 20, 12, 100},
     };
     for (const auto& c : cases) {
         rte_mbuf* m = pool.packet(make_packet({}));
