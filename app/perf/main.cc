@@ -94,6 +94,7 @@ int main(int argc, char** argv) {
         {"translate", "find where an address lies", run_translate},
         {"table", "map, unmap, attach; wait for readers; memory", run_table},
         {"requests", "a guest, the daemon, and the ring between them", run_requests},
+        {"net", "packets between a guest and its NIC, beside librte_vhost's", run_net},
     };
     for (const auto& c : kCommands) app.add_subcommand(c.name, c.help);
     CLI11_PARSE(app, argc, argv);

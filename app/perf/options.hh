@@ -26,6 +26,7 @@ struct Options {
 Result<void> run_translate(const Options& options, Results& results);
 Result<void> run_requests(const Options& options, Results& results);
 Result<void> run_table(const Options& options, Results& results);
+Result<void> run_net(const Options& options, Results& results);
 /// Part of run_table(): how long an UNMAP waits for readers.
 Result<void> run_quiescence(const Options& options, Results& results);
 
