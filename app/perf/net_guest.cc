@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "clock.hh"
+#include "stats.hh"
 
 namespace viommu::perf {
 
@@ -18,7 +19,6 @@ using guest::NetDriver;
 namespace {
 
 constexpr unsigned kWorker = 1;
-constexpr double kDrainNs = 20e9;
 
 std::function<void()>& device_work() {
     static std::function<void()> work;
@@ -161,7 +161,7 @@ Result<void> NetSubject::look() const {
 /// Until every packet that one end has sent is the other's.
 Result<void> NetSubject::drain() {
     traffic().set_mode(Traffic::Mode::kDrain);
-    const uint64_t end = Clock::ticks() + Clock::ticks_in(kDrainNs);
+    const uint64_t end = Clock::ticks() + Clock::ticks_in(patience_ns_);
     for (;;) {
         const bool quiet = traffic().is_quiet();
         const uint64_t taken = traffic().taken(), given = traffic().given();
@@ -190,17 +190,24 @@ Result<void> NetSubject::run(Traffic::Mode mode, const std::function<Result<void
 
 Result<double> NetSubject::rate(double window_ns) {
     double rate = 0;
-    const auto until = [&](uint64_t end) -> Result<void> {
-        while (Clock::ticks() < end)
+    const auto moved = [&] { return traffic().taken() + received_; };
+    // Not less than a burst, however long it takes.
+    const auto go_on = [&](double ns, uint64_t packets) -> Result<void> {
+        const uint64_t start = Clock::ticks(), before = moved();
+        const uint64_t end = start + Clock::ticks_in(ns);
+        const uint64_t limit = end + Clock::ticks_in(patience_ns_);
+        for (;;) {
             if (auto ok = step(); !ok) return ok;
-        return {};
+            const uint64_t now = Clock::ticks();
+            if (now >= end && moved() - before >= packets) return {};
+            if (now > limit) return fail("after {} packets nothing moves any more", moved());
+        }
     };
     const auto ok = run(Traffic::Mode::kFree, [&]() -> Result<void> {
-        if (auto warm = until(Clock::ticks() + Clock::ticks_in(window_ns / 8)); !warm) return warm;
-        const uint64_t start = Clock::ticks(), before = traffic().taken() + received_;
-        if (auto ran = until(start + Clock::ticks_in(window_ns)); !ran) return ran;
-        const uint64_t moved = traffic().taken() + received_ - before;
-        rate = double(moved) * 1e3 / Clock::ns(Clock::ticks() - start);
+        if (auto warm = go_on(window_ns / 8, 0); !warm) return warm;
+        const uint64_t start = Clock::ticks(), before = moved();
+        if (auto ran = go_on(window_ns, kPacketBurst); !ran) return ran;
+        rate = double(moved() - before) * 1e3 / Clock::ns(Clock::ticks() - start);
         return {};
     });
     if (!ok) return tl::unexpected(ok.error());
@@ -208,30 +215,29 @@ Result<double> NetSubject::rate(double window_ns) {
 }
 
 Result<double> NetSubject::device_time(double window_ns) {
-    double each = 0;
+    std::vector<double> each;
+    each.reserve(1 << 14);
     const auto ok = run(Traffic::Mode::kTurns, [&]() -> Result<void> {
         for (int i = 0; i < 4; ++i)
             if (auto warm = turn(); !warm) return warm;
-        const uint64_t ticks = traffic().turn_ticks();
-        const uint64_t before = traffic().taken() + traffic().given();
         const uint64_t end = Clock::ticks() + Clock::ticks_in(window_ns);
-        do
+        do {
+            const uint64_t ticks = traffic().turn_ticks(), before = traffic().moved();
             if (auto done = turn(); !done) return done;
-        while (Clock::ticks() < end);
-        const uint64_t moved = traffic().taken() + traffic().given() - before;
-        if (moved == 0) return fail("the device moved no packet in its turns");
-        each = Clock::ns(traffic().turn_ticks() - ticks) / double(moved);
-        return {};
+            if (const uint64_t moved = traffic().moved() - before; moved != 0)
+                each.push_back(Clock::ns(traffic().turn_ticks() - ticks) / double(moved));
+        } while (Clock::ticks() < end);
+        return each.empty() ? fail("the device moved no packet in its turns") : Result<void>{};
     });
     if (!ok) return tl::unexpected(ok.error());
-    return each;
+    return summarize(std::move(each)).median;
 }
 
 Result<void> NetSubject::verify(uint64_t packets) {
     thorough_ = true;
     traffic().set_thorough(true);
     const uint64_t from = sent_ + packets, to = received_ + packets;
-    const uint64_t end = Clock::ticks() + Clock::ticks_in(kDrainNs * 5);
+    const uint64_t end = Clock::ticks() + Clock::ticks_in(patience_ns_);
     auto ok = run(Traffic::Mode::kFree, [&]() -> Result<void> {
         while ((case_.from_guest() && sent_ < from) || (case_.to_guest() && received_ < to)) {
             if (auto done = step(); !done) return done;

@@ -45,10 +45,13 @@ class NetSubject {
     /// after, not timed, everything is brought into motion, and drained and counted.
     Result<double> rate(double window_ns);
     /// ns of the device's thread per packet, rings always full: guest and device take turns, and
-    /// the device's are timed.
+    /// the device's are timed; the median turn, so that one in which its CPU was taken from it
+    /// does not count.
     Result<double> device_time(double window_ns);
     /// Some packets whose every byte is compared. Errors: as the others', whatever is wrong.
     Result<void> verify(uint64_t packets);
+    /// How long something may take that must happen. Long: others may have the CPUs.
+    void set_patience(double ns) { patience_ns_ = ns; }
 
   protected:
     /// The device's thread polls from now on, and no longer.
@@ -74,6 +77,7 @@ class NetSubject {
     Result<void> run(Traffic::Mode mode, const std::function<Result<void>()>& work);
 
     const PacketCase case_;
+    double patience_ns_ = 60e9;
     bool thorough_ = false;
     uint64_t sent_ = 0, received_ = 0, wrong_ = 0;
 };

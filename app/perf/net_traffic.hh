@@ -107,6 +107,7 @@ class Traffic {
 
     uint64_t taken() const { return counts_.taken.load(std::memory_order_acquire); }
     uint64_t given() const { return counts_.given.load(std::memory_order_acquire); }
+    uint64_t moved() const { return taken() + given(); }
     uint64_t wrong() const { return counts_.wrong.load(std::memory_order_relaxed); }
     /// Of all turns.
     uint64_t turn_ticks() const { return counts_.ticks.load(std::memory_order_relaxed); }

@@ -20,8 +20,14 @@ nlohmann::ordered_json summary_json(const Summary& s) {
             {"p90", s.p90}, {"min", s.min},       {"max", s.max}};
 }
 
-std::string against(const Row& row) {
-    const std::string ratio = ratio_text(row.ratio);
+/// Of a rate: "0.98x".
+std::string ratio_of(const Table& table, const Row& row) {
+    return table.more_is_better ? number_text(row.ratio) + "x" : ratio_text(row.ratio);
+}
+
+std::string against(const Table& table, const Row& row) {
+    const std::string ratio = ratio_of(table, row);
+    if (table.more_is_better) return ratio + " of " + row.baseline;
     return ratio + (ratio == "the same" ? " as " : " than ") + row.baseline;
 }
 
@@ -101,7 +107,8 @@ std::string as_text(const Table& table) {
     if (cpu) lines[0].push_back("CPU time");
     if (tail) lines[0].insert(lines[0].end(), {"p99", "p99.9", "max"});
     if (!baseline.empty())
-        lines[0].push_back(baselines_differ ? "than the baseline" : "than " + baseline);
+        lines[0].push_back((table.more_is_better ? "of " : "than ") +
+                           (baselines_differ ? "the baseline" : baseline));
     for (const Row& row : table.rows) {
         std::vector<std::string> line = row.parameters;
         const Summary& s = row.measured.value;
@@ -114,8 +121,8 @@ std::string as_text(const Table& table) {
         if (!baseline.empty())
             line.push_back(row.baseline.empty()          ? ""
                            : row.baseline == row.subject ? "(baseline)"
-                           : baselines_differ            ? against(row)
-                                                         : ratio_text(row.ratio));
+                           : baselines_differ            ? against(table, row)
+                                                         : ratio_of(table, row));
         lines.push_back(std::move(line));
     }
     std::string out = fmt::format("\n--- {}, {}\n", table.title, table.unit);
@@ -148,8 +155,11 @@ nlohmann::ordered_json as_json(const Results& results) {
             if (!row.baseline.empty()) r["baseline"] = row.baseline, r["ratio"] = row.ratio;
             rows.push_back(std::move(r));
         }
-        tables.push_back(
-            {{"title", table.title}, {"unit", table.unit}, {"notes", table.notes}, {"rows", rows}});
+        tables.push_back({{"title", table.title},
+                          {"unit", table.unit},
+                          {"more_is_better", table.more_is_better},
+                          {"notes", table.notes},
+                          {"rows", rows}});
     }
     nlohmann::ordered_json targets = nlohmann::ordered_json::array();
     for (const Target& t : results.targets)

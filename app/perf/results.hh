@@ -27,6 +27,7 @@ struct Table {
     std::vector<std::string> columns;  ///< names of the parameters
     std::vector<Row> rows;
     std::vector<std::string> notes;
+    bool more_is_better = false;  ///< values are rates; otherwise times
 
     /// Add what was measured together. With a baseline: one of `measured`, by name.
     void add(const std::vector<Measured>& measured, const std::vector<std::string>& parameters,
