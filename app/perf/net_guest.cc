@@ -20,10 +20,13 @@ namespace {
 
 constexpr unsigned kWorker = 1;
 
-std::function<void()>& device_work() {
-    static std::function<void()> work;
-    return work;
-}
+/// The device's thread and its work. Handed over with release and acquire of our own: EAL's are
+/// in a library that TSan does not see into.
+struct Job {
+    std::function<void()> work;
+    std::atomic<bool> running{false};
+};
+Job job;
 
 BufferMaps buffer_maps(Maps maps) {
     switch (maps) {
@@ -51,16 +54,22 @@ Result<void> DeviceThread::start_eal(unsigned guest_cpu, unsigned device_cpu) {
 }
 
 void DeviceThread::run(std::function<void()> work) {
-    device_work() = std::move(work);
+    job.work = std::move(work);
+    job.running.store(true, std::memory_order_release);  // pairs with the worker's
     rte_eal_remote_launch(
         [](void*) {
-            device_work()();
+            (void)job.running.load(std::memory_order_acquire);  // pairs with run()
+            job.work();
+            job.running.store(false, std::memory_order_release);  // pairs with join()
             return 0;
         },
         nullptr, kWorker);
 }
 
-void DeviceThread::join() { rte_eal_wait_lcore(kWorker); }
+void DeviceThread::join() {
+    rte_eal_wait_lcore(kWorker);
+    while (job.running.load(std::memory_order_acquire)) guest::cpu_relax();  // pairs with the worker's
+}
 
 guest::NetOptions NetSubject::net_options(const PacketCase& c, Maps maps, bool translated,
                                           const std::string& socket) {

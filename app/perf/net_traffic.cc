@@ -95,6 +95,23 @@ Traffic::~Traffic() {
     rte_pktmbuf_free_bulk(packets_.data(), waiting_);
 }
 
+void Traffic::set_thorough(bool on) {
+    thorough_ = on;
+    if (!on) return;
+    // Those that are already made, too.
+    for (unsigned i = 0; i < waiting_; ++i)
+        write_all(*packets_[i], next_given_ - waiting_ + i);
+}
+
+void Traffic::write_all(rte_mbuf& packet, uint64_t number) noexcept {
+    uint32_t at = 0;
+    for (rte_mbuf* m = &packet; m != nullptr; m = m->next) {
+        Content::write(bytes_of<std::byte>(*m), at, number);
+        at += m->data_len;
+    }
+    Content::stamp(bytes_of<std::byte>(packet), number);
+}
+
 unsigned Traffic::round() noexcept {
     switch (mode_.load(std::memory_order_acquire)) {
         case Mode::kStill:
@@ -179,14 +196,16 @@ void Traffic::refill() noexcept {
         uint32_t left = case_.bytes;
         for (unsigned k = 0; k < each; ++k) {
             piece[k]->data_len = uint16_t(std::min(left, kMbufRoom));
-            if (thorough_)
-                Content::write(bytes_of<std::byte>(*piece[k]), case_.bytes - left, next_given_);
             left -= piece[k]->data_len;
             piece[k]->next = k + 1 < each ? piece[k + 1] : nullptr;
         }
         piece[0]->nb_segs = uint16_t(each);
         piece[0]->pkt_len = case_.bytes;
-        Content::stamp(bytes_of<std::byte>(*piece[0]), next_given_++);
+        if (thorough_)
+            write_all(*piece[0], next_given_);
+        else
+            Content::stamp(bytes_of<std::byte>(*piece[0]), next_given_);
+        ++next_given_;
         packets_[waiting_++] = piece[0];
     }
 }

@@ -97,7 +97,7 @@ class Traffic {
     unsigned round() noexcept;
 
     /// While the device's thread does not run, or is still.
-    void set_thorough(bool on) { thorough_ = on; }
+    void set_thorough(bool on);
     void set_mode(Mode mode) { mode_.store(mode, std::memory_order_release); }
     /// After kDrain: nothing is given any more.
     bool is_quiet() const { return quiet_.load(std::memory_order_acquire); }
@@ -117,6 +117,7 @@ class Traffic {
     unsigned give() noexcept;
     void take_turn() noexcept;
     bool look_at(const rte_mbuf& packet) const noexcept;
+    static void write_all(rte_mbuf& packet, uint64_t number) noexcept;
     void refill() noexcept;
 
     Backend& backend_;
