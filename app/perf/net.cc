@@ -74,6 +74,7 @@ Result<std::string> packed_misses_lose(PacketPools& pools, const Folder& folder)
     auto vhost =
         make_vhost({64, Way::kFromGuest, true}, Maps::kStrict, Iotlb::kEach, pools, *path);
     if (!vhost) return tl::unexpected(vhost.error());
+    if (auto ok = (*vhost)->connect(); !ok) return tl::unexpected(ok.error());
     (*vhost)->set_patience(1e9);
     const auto ok = (*vhost)->verify(64);
     return ok ? std::string() : ok.error().message;
@@ -92,9 +93,12 @@ class Heat {
             if (!path) return tl::unexpected(path.error());
             auto subject = enter(e, case_, pools, *path);
             if (!subject) return fail("{}: {}", e.name, subject.error().message);
-            if (auto ok = (*subject)->verify(pace_.quick ? 300 : 1000); !ok)
-                return fail("{}: {}", e.name, ok.error().message);
             entrants_.push_back({&e, std::move(*subject)});
+        }
+        for (auto& e : entrants_) {
+            auto ok = e.subject->connect();
+            if (ok) ok = e.subject->verify(quick() ? 300 : 1000);
+            if (!ok) return fail("{}: {}", e.what->name, ok.error().message);
         }
         return {};
     }

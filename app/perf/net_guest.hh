@@ -41,6 +41,11 @@ class NetSubject {
     NetSubject(const NetSubject&) = delete;
     NetSubject& operator=(const NetSubject&) = delete;
 
+    /// The guest's VMM connects to the device's socket, which is there since this was made, and
+    /// the guest starts. The first time after a socket was made this takes up to a second, until
+    /// librte_vhost's event thread looks at it; so make all that are needed before.
+    virtual Result<void> connect() = 0;
+
     /// Packets per second as fast as both ends can, in millions; both ways: the sum. Before and
     /// after, not timed, everything is brought into motion, and drained and counted.
     Result<double> rate(double window_ns);
@@ -65,6 +70,8 @@ class NetSubject {
     /// NetDriver's options that all subjects have in common.
     static guest::NetOptions net_options(const PacketCase& c, Maps maps, bool translated,
                                          const std::string& socket);
+
+    const PacketCase& packet_case() const { return case_; }
 
   private:
     Result<bool> send();

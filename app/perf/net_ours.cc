@@ -77,9 +77,10 @@ class OurHandler final : public nic::NetHandler {
 
 class Ours final : public NetSubject {
   public:
-    Ours(const PacketCase& c, std::unique_ptr<device::Device> device,
+    Ours(const PacketCase& c, Maps maps, std::unique_ptr<device::Device> device,
          std::unique_ptr<net::NetPort> port, PacketPools& pools)
         : NetSubject(c),
+          maps_(maps),
           device_(std::move(device)),
           port_(std::move(port)),
           backend_(*port_),
@@ -88,57 +89,61 @@ class Ours final : public NetSubject {
           iommu_port_(*device_, poller_),
           handler_(*port_, poller_, polled_) {}
 
-    Result<void> connect(const PacketCase& c, Maps maps, const std::string& folder) {
+    Result<void> listen(const std::string& folder) {
         for (const auto& [name, handler] :
              {std::pair<const char*, vhost::Handler*>{"iommu", &iommu_port_}, {"net", &handler_}}) {
             auto socket = vhost::Socket::listen(fmt::format("{}/{}.sock", folder, name), *handler);
             if (!socket) return tl::unexpected(socket.error());
             sockets_.push_back(std::move(*socket));
         }
+        return {};
+    }
+
+    Result<void> connect() override {
         auto memory = guest::Memory::create(kNetMemoryBytes);
         if (!memory) return tl::unexpected(memory.error());
         memory_ = std::move(*memory);
         start_device();
-        auto ok = start_guest(c, maps);
+        auto ok = start_guest();
         stop_device();
         return ok;
     }
 
   private:
-    Result<void> start_guest(const PacketCase& c, Maps maps) {
+    Result<void> start_guest() {
         guest::IommuOptions iommu;
         iommu.frontend.socket = sockets_[0]->path();
         iommu.request_queue_size = 1024;  // two descriptors for each request
         auto driver = IommuDriver::start(*memory_, iommu);
         if (!driver) return tl::unexpected(driver.error());
         iommu_ = std::move(*driver);
-        const uint32_t flags = maps == Maps::kNone ? wire::VIRTIO_IOMMU_ATTACH_F_BYPASS : 0;
+        const uint32_t flags = maps_ == Maps::kNone ? wire::VIRTIO_IOMMU_ATTACH_F_BYPASS : 0;
         if (const auto answer = iommu_->attach(kDomain, kEndpoint, flags); !answer.ok())
             return fail("ATTACH was answered {}", to_string(answer));
-        if (auto ok = make_dma(maps); !ok) return ok;
-        auto net =
-            guest::NetDriver::connect(*memory_, net_options(c, maps, true, sockets_[1]->path()));
+        if (auto ok = make_dma(); !ok) return ok;
+        auto net = guest::NetDriver::connect(
+            *memory_, net_options(packet_case(), maps_, true, sockets_[1]->path()));
         if (!net) return tl::unexpected(net.error());
         net_ = std::move(*net);
         return net_->start(*dma_);
     }
 
-    Result<void> make_dma(Maps maps) {
-        switch (maps) {
+    Result<void> make_dma() {
+        switch (maps_) {
             case Maps::kNone:
                 dma_ = std::make_unique<OffsetDma>(*memory_);
                 return {};
             case Maps::k1G:
             case Maps::k2M:
                 dma_ = std::make_unique<OffsetDma>(*memory_, kNetOffset);
-                return map_all(maps == Maps::k1G ? kNetMemoryBytes : uint64_t{2} << 20);
+                return map_all(maps_ == Maps::k1G ? kNetMemoryBytes : uint64_t{2} << 20);
             default:
                 break;
         }
         // Rings in one piece, as librte_vhost needs them.
         dma_ = std::make_unique<PagedDma>(*iommu_, kDomain, kNetWindow,
                                           guest::Placement::kContiguous);
-        if (maps != Maps::kStrict) return {};
+        if (maps_ != Maps::kStrict) return {};
         inner_ = std::exchange(dma_, nullptr);
         dma_ = std::make_unique<StrictDma>(*inner_);
         return {};
@@ -163,6 +168,7 @@ class Ours final : public NetSubject {
     guest::NetDriver& driver() override { return *net_; }
     Traffic& traffic() override { return traffic_; }
 
+    const Maps maps_;
     std::unique_ptr<device::Device> device_;
     std::unique_ptr<net::NetPort> port_;
     OurBackend backend_;
@@ -192,8 +198,8 @@ Result<std::unique_ptr<NetSubject>> make_ours(const PacketCase& c, Maps maps, Pa
     auto port = net::NetPort::create(net_config, (*device)->table(), (*device)->faults(),
                                      pools.from_guest());
     if (!port) return tl::unexpected(port.error());
-    auto ours = std::make_unique<Ours>(c, std::move(*device), std::move(*port), pools);
-    if (auto ok = ours->connect(c, maps, folder); !ok) return tl::unexpected(ok.error());
+    auto ours = std::make_unique<Ours>(c, maps, std::move(*device), std::move(*port), pools);
+    if (auto ok = ours->listen(folder); !ok) return tl::unexpected(ok.error());
     return ours;
 }
 

@@ -96,26 +96,32 @@ class Vhost final : public NetSubject {
         if (registered_) rte_vhost_driver_unregister(path_.c_str());
     }
 
-    Result<void> connect(const PacketCase& c) {
-        const bool translated = iotlb_ != Iotlb::kNone;
-        const uint64_t flags = translated ? RTE_VHOST_USER_IOMMU_SUPPORT : 0;
+    Result<void> listen() {
+        const uint64_t flags = is_translated() ? RTE_VHOST_USER_IOMMU_SUPPORT : 0;
         if (rte_vhost_driver_register(path_.c_str(), flags) != 0)
             return fail("{}: librte_vhost does not take the socket", path_);
         registered_ = true;
         if (rte_vhost_driver_callback_register(path_.c_str(), device_ops()) != 0 ||
             rte_vhost_driver_start(path_.c_str()) != 0)
             return fail("{}: librte_vhost does not listen", path_);
+        return {};
+    }
+
+    Result<void> connect() override {
         auto memory = guest::Memory::create(kNetMemoryBytes);
         if (!memory) return tl::unexpected(memory.error());
         memory_ = std::move(*memory);
-        auto net = guest::NetDriver::connect(*memory_, net_options(c, maps_, translated, path_));
+        auto net = guest::NetDriver::connect(
+            *memory_, net_options(packet_case(), maps_, is_translated(), path_));
         if (!net) return tl::unexpected(net.error());
         net_ = std::move(*net);
-        if (auto ok = translated ? start_translated() : start_plain(); !ok) return ok;
+        if (auto ok = is_translated() ? start_translated() : start_plain(); !ok) return ok;
         return wait_for_device();
     }
 
   private:
+    bool is_translated() const { return iotlb_ != Iotlb::kNone; }
+
     Result<void> start_plain() {
         dma_ = std::make_unique<guest::OffsetDma>(*memory_);
         return net_->start(*dma_);
@@ -146,14 +152,14 @@ class Vhost final : public NetSubject {
                 backend_.set_vid(*vid);
                 return {};
             }
-            if (iotlb_ != Iotlb::kNone)
+            if (is_translated())
                 if (auto done = vmm_.attend(); !done) return tl::unexpected(done.error());
             if (!patience.wait()) return fail("{}: librte_vhost has no ready device", path_);
         }
     }
 
     Result<bool> attend() override {
-        return iotlb_ == Iotlb::kNone ? Result<bool>(false) : vmm_.attend();
+        return is_translated() ? vmm_.attend() : Result<bool>(false);
     }
     void start_device() override {
         stop_.store(false, std::memory_order_relaxed);
@@ -186,7 +192,7 @@ class Vhost final : public NetSubject {
 Result<std::unique_ptr<NetSubject>> make_vhost(const PacketCase& c, Maps maps, Iotlb iotlb,
                                                PacketPools& pools, const std::string& folder) {
     auto vhost = std::make_unique<Vhost>(c, maps, iotlb, pools, folder + "/net.sock");
-    if (auto ok = vhost->connect(c); !ok) return tl::unexpected(ok.error());
+    if (auto ok = vhost->listen(); !ok) return tl::unexpected(ok.error());
     return vhost;
 }
 

@@ -25,57 +25,65 @@ struct Folder {
     std::string path = "/tmp/viommu-packets-XXXXXX";
 };
 
-using Parameters = std::tuple<NetEntrant, uint32_t, Way, bool>;
-struct Packets : testing::TestWithParam<Parameters> {};
+struct Packets : testing::TestWithParam<PacketCase> {};
+
+void check(NetSubject& subject, bool dynamic) {
+    // More than twice around the rings.
+    const auto before = subject.verify(600);
+    ASSERT_TRUE(before) << before.error().message;
+    const auto rate = subject.rate(1e6);
+    ASSERT_TRUE(rate) << rate.error().message;
+    EXPECT_GT(*rate, 0);
+    if (!dynamic) {
+        const auto time = subject.device_time(0.2e6);
+        ASSERT_TRUE(time) << time.error().message;
+        EXPECT_GT(*time, 0);
+    }
+    const auto after = subject.verify(100);
+    EXPECT_TRUE(after) << after.error().message;
+}
 
 TEST_P(Packets, all_arrive_in_order_and_unchanged_while_timed_or_not) {
-    const auto& [entrant, bytes, way, packed] = GetParam();
-    const PacketCase c{bytes, way, packed};
-    if (entrant.iotlb != Iotlb::kNone && entrant.maps != Maps::k1G && packed && c.from_guest())
-        GTEST_SKIP() << "librte_vhost loses packets of packed rings that miss its IOTLB";
-    const Folder folder;
-    {
-        auto subject =
-            entrant.ours ? make_ours(c, entrant.maps, pools(), folder.path)
-                         : make_vhost(c, entrant.maps, entrant.iotlb, pools(), folder.path);
-        ASSERT_TRUE(subject) << subject.error().message;
-        // More than twice around the rings.
-        const auto before = (*subject)->verify(600);
-        ASSERT_TRUE(before) << before.error().message;
-        const auto rate = (*subject)->rate(1e6);
-        ASSERT_TRUE(rate) << rate.error().message;
-        EXPECT_GT(*rate, 0);
-        if (!entrant.is_dynamic()) {
-            const auto time = (*subject)->device_time(0.2e6);
-            ASSERT_TRUE(time) << time.error().message;
-            EXPECT_GT(*time, 0);
-        }
-        const auto after = (*subject)->verify(100);
-        EXPECT_TRUE(after) << after.error().message;
+    const PacketCase c = GetParam();
+    std::vector<std::pair<const NetEntrant*, std::unique_ptr<NetSubject>>> subjects;
+    std::vector<std::unique_ptr<Folder>> folders;
+    for (const NetEntrant& e : kNetEntrants) {
+        // librte_vhost 22.11 loses packets of packed rings that miss its IOTLB.
+        const bool misses = e.iotlb != Iotlb::kNone && e.maps != Maps::k1G;
+        if (misses && c.packed && c.from_guest()) continue;
+        const auto& folder = folders.emplace_back(std::make_unique<Folder>())->path;
+        auto subject = e.ours ? make_ours(c, e.maps, pools(), folder)
+                              : make_vhost(c, e.maps, e.iotlb, pools(), folder);
+        ASSERT_TRUE(subject) << e.name << ": " << subject.error().message;
+        subjects.emplace_back(&e, std::move(*subject));
     }
+    for (auto& subject : subjects) {
+        SCOPED_TRACE(subject.first->name);
+        const auto ok = subject.second->connect();
+        ASSERT_TRUE(ok) << ok.error().message;
+        check(*subject.second, subject.first->is_dynamic());
+    }
+    subjects.clear();
     const auto complete = pools().check_complete();
     EXPECT_TRUE(complete) << complete.error().message;
 }
 
-std::string name_of(const testing::TestParamInfo<Parameters>& info) {
-    const auto& [entrant, bytes, way, packed] = info.param;
-    std::string name = fmt::format("{}_{}_{}_{}", entrant.name, bytes, to_string(way),
-                                   packed ? "packed" : "split");
-    std::erase_if(name, [](char c) { return c == ','; });
+std::string name_of(const testing::TestParamInfo<PacketCase>& info) {
+    const PacketCase& c = info.param;
+    std::string name =
+        fmt::format("{}_{}_{}", c.bytes, to_string(c.way), c.packed ? "packed" : "split");
     std::replace(name.begin(), name.end(), ' ', '_');
     return name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Both, Packets,
-                         testing::Combine(testing::ValuesIn(kNetEntrants),
-                                          testing::Values(64u, 9000u), testing::Values(Way::kBoth),
-                                          testing::Bool()),
-                         name_of);
-INSTANTIATE_TEST_SUITE_P(One, Packets,
-                         testing::Combine(testing::ValuesIn(kNetEntrants), testing::Values(1500u),
-                                          testing::Values(Way::kFromGuest, Way::kToGuest),
-                                          testing::Bool()),
-                         name_of);
+INSTANTIATE_TEST_SUITE_P(
+    Net, Packets,
+    testing::Values(PacketCase{64, Way::kBoth, false}, PacketCase{64, Way::kBoth, true},
+                    PacketCase{1500, Way::kFromGuest, false}, PacketCase{1500, Way::kToGuest, true},
+                    PacketCase{1500, Way::kFromGuest, true},
+                    PacketCase{1500, Way::kToGuest, false}, PacketCase{9000, Way::kBoth, false},
+                    PacketCase{9000, Way::kBoth, true}),
+    name_of);
 
 /// Gives packets with the numbers that it is told to, and takes none.
 class Liar final : public Backend {
