@@ -68,7 +68,8 @@ void DeviceThread::run(std::function<void()> work) {
 
 void DeviceThread::join() {
     rte_eal_wait_lcore(kWorker);
-    while (job.running.load(std::memory_order_acquire)) guest::cpu_relax();  // pairs with the worker's
+    while (job.running.load(std::memory_order_acquire))  // pairs with the worker's
+        guest::cpu_relax();
 }
 
 guest::NetOptions NetSubject::net_options(const PacketCase& c, Maps maps, bool translated,

@@ -124,7 +124,8 @@ void judge_static(const std::vector<NetMeasured>& all, Results& results) {
         others += fmt::format("; {}: {}", name + std::string_view("ours, ").size(), worst.text(2));
     }
     results.targets.push_back(
-        {"net.static", "virtio-net with translation, static 4K maps: the device's core, the worst case",
+        {"net.static",
+         "virtio-net with translation, static 4K maps: the device's core, the worst case",
          ">= 0.97x librte_vhost without IOMMU",
          fmt::format("{}{}; both ends, 4K: {}", device.text(2), others, both.text(2)),
          device.any() && device.ratio >= kStaticTarget});

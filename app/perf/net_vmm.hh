@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// The VMM of a guest whose NIC is librte_vhost's: it has the vIOMMU, and keeps the backend's IOTLB.
+/// The VMM of a guest whose NIC is librte_vhost's: it has the vIOMMU and keeps the backend's IOTLB.
 #pragma once
 
 #include <vector>

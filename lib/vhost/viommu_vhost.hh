@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// lib/vhost (L4): glue to librte_vhost, and the only place that includes rte_vhost.h.
+/// lib/vhost (L4): glue to librte_vhost, and the only place that includes rte_vhost.h, but for
+/// app/perf, which measures what others serve with it.
 ///
 /// A Socket is one vhost-user server socket that accepts one frontend at a time. It turns the
 /// protocol into calls of a Handler: a virtio device that sees features, configuration space,
