@@ -13,6 +13,7 @@
 #include <filesystem>
 
 #include "net_report.hh"
+#include "ping_pong.hh"
 
 namespace viommu::perf {
 namespace {
@@ -78,6 +79,13 @@ Result<std::string> packed_misses_lose(PacketPools& pools, const Folder& folder)
     (*vhost)->set_patience(1e9);
     const auto ok = (*vhost)->verify(64);
     return ok ? std::string() : ok.error().message;
+}
+
+/// A virtual machine's cores may move while this runs; cases before and after are then not alike.
+std::string distance(const std::vector<double>& ping_pong) {
+    std::string each;
+    for (const double ns : ping_pong) each += (each.empty() ? "" : ", ") + number_text(ns);
+    return "a cache line to the other core and back, ns, before each case in turn: " + each;
 }
 
 /// Everyone who can, one case, interleaved.
@@ -176,7 +184,9 @@ Result<void> run_net(const Options& options, Results& results) {
     if (options.cpus.size() < 2)
         notes.push_back("guest and device share a CPU: time-sliced, of no use as figures");
     std::vector<NetMeasured> all;
+    std::vector<double> ping_pong;
     for (const PacketCase& c : cases(options)) {
+        ping_pong.push_back(PingPong(options.cpu(1)).measure(2000));
         Heat heat(options, c);
         if (auto ok = heat.enter_all(**pools, *folder, !loss->empty()); !ok) return ok;
         auto measured = heat.run();
@@ -184,6 +194,7 @@ Result<void> run_net(const Options& options, Results& results) {
         all.push_back(std::move(*measured));
     }
     if (auto ok = (*pools)->check_complete(); !ok) return ok;
+    notes.push_back(distance(ping_pong));
     report_net(all, notes, results);
     return {};
 }
