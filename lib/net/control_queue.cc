@@ -9,11 +9,14 @@ void ControlQueue::start(const std::optional<virtq::Vring>& vring, uint32_t base
                          uint64_t acked) {
     waiting_ = false;
     NetQueue::start(vring, base, acked);
-    if (begins_anew()) control_.restart();  // else when its ring is found
+    if (begins_anew()) restart();  // else when its ring is found
 }
 
 uint32_t ControlQueue::stop() noexcept {
+    // What was executed and not answered is executed again, should the ring go on. But while nothing
+    // has been returned in it, it looks the same as the next driver's.
     waiting_ = false;
+    if (untouched_) restart();
     return NetQueue::stop();
 }
 
@@ -21,10 +24,15 @@ void ControlQueue::poll() noexcept {
     if (!runs() || (waiting_ && !all_over())) return;
     const Burst burst(*this);
     if (!burst) return;
-    if (begins_anew()) control_.restart();
+    if (begins_anew()) restart();
     for (unsigned i = 0; i < kBurst && serve_next(); ++i) {
     }
     count_broken();
+}
+
+void ControlQueue::restart() noexcept {
+    control_.restart();
+    untouched_ = true;
 }
 
 /// False: there is none, or it is to be answered later.
@@ -53,7 +61,7 @@ bool ControlQueue::serve_next() noexcept {
             written = 1;
         }
     }
-    waiting_ = false;
+    waiting_ = untouched_ = false;
     ring_.push(chain_.taken(), written);
     return true;
 }

@@ -45,12 +45,14 @@ class ControlQueue final : public NetQueue {
     bool serve_next() noexcept;
     bool execute() noexcept;
     bool all_over() noexcept;
+    void restart() noexcept;
 
     Control& control_;
     std::vector<std::byte> command_;
     std::vector<Watched> bursts_;
     bool waiting_ = false;  ///< the next command has been executed, with this ack, and lies in the
     uint8_t ack_ = 0;       ///< ring until bursts are over
+    bool untouched_ = false;  ///< nothing has been returned since all settings began anew
 };
 
 }  // namespace viommu::net

@@ -23,7 +23,7 @@ void NetQueue::start(const std::optional<virtq::Vring>& vring, uint32_t base, ui
 }
 
 uint32_t NetQueue::stop() noexcept {
-    if (started_) end_ = ring_.end(*vring_);
+    if (started_ && vring_) end_ = ring_.end(*vring_);
     ring_.unbind();
     vring_.reset();
     return started_ ? ring_.next_base() : base_;

@@ -187,13 +187,17 @@ unsigned ReceiveQueue::deliver(std::span<rte_mbuf*> in) noexcept {
 
 /// A packet that is not ready: drop it, or cut it.
 ReceiveQueue::Delivery ReceiveQueue::deliver_other(rte_mbuf& packet) noexcept {
-    if (!control_.filter().accepts(packet))
+    if (!control_.filter().accepts(packet)) {
         counters_.drop_filtered.add();
-    else if (offload::fit(packet, receiver_) == offload::Fit::kSegment)
-        return cut(packet);
-    else
-        counters_.drop_offload.add();
-    return Delivery::kDone;
+        return Delivery::kDone;
+    }
+    switch (offload::fit(packet, receiver_)) {
+        case offload::Fit::kSegment: return cut(packet);
+        case offload::Fit::kImpossible: counters_.drop_offload.add(); return Delivery::kDone;
+        case offload::Fit::kReady: break;  // the filter has been changed since it was asked
+    }
+    rte_mbuf* one = &packet;
+    return deliver({&one, 1}) == 1 ? Delivery::kDone : Delivery::kNoBuffer;
 }
 
 /// One piece exists at a time. When buffers run out after the first, the rest is lost, as on a wire.
