@@ -13,8 +13,8 @@ void ControlQueue::start(const std::optional<virtq::Vring>& vring, uint32_t base
 }
 
 uint32_t ControlQueue::stop() noexcept {
-    // What was executed and not answered is executed again, should the ring go on. But while nothing
-    // has been returned in it, it looks the same as the next driver's.
+    // What was executed and not answered is executed again, should the ring go on. But while
+    // nothing has been returned in it, it looks the same as the next driver's.
     waiting_ = false;
     if (untouched_) restart();
     return NetQueue::stop();

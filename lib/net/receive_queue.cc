@@ -193,7 +193,9 @@ ReceiveQueue::Delivery ReceiveQueue::deliver_other(rte_mbuf& packet) noexcept {
     }
     switch (offload::fit(packet, receiver_)) {
         case offload::Fit::kSegment: return cut(packet);
-        case offload::Fit::kImpossible: counters_.drop_offload.add(); return Delivery::kDone;
+        case offload::Fit::kImpossible:
+            counters_.drop_offload.add();
+            return Delivery::kDone;
         case offload::Fit::kReady: break;  // the filter has been changed since it was asked
     }
     rte_mbuf* one = &packet;

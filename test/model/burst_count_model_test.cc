@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/// Every interleaving of two bursts and one change that waits for them: the real BurstCount, with an
-/// Atom that asks the scheduler.
+/// Every interleaving of two bursts and one change that waits for them: the real BurstCount, with
+/// an Atom that asks the scheduler.
 #include <gtest/gtest.h>
 
 #include <set>

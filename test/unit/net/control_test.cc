@@ -2,15 +2,13 @@
 /// Commands by themselves, and which features may be relied on.
 #include "control.hh"
 
-#include "net_config.hh"
-#include "packets.hh"
+#include "control_rig.hh"
 
 namespace viommu::net::test {
 namespace {
 
 using namespace wire;
 
-constexpr std::array<uint8_t, 6> kMac{0x52, 0x54, 0, 1, 2, 3};
 constexpr uint64_t kOffered = bit(VIRTIO_NET_F_CTRL_VQ) | bit(VIRTIO_NET_F_CTRL_RX) |
                               bit(VIRTIO_NET_F_CTRL_RX_EXTRA) | bit(VIRTIO_NET_F_CTRL_MAC_ADDR) |
                               bit(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS) | bit(VIRTIO_NET_F_MQ) |
@@ -19,33 +17,10 @@ constexpr uint64_t kOffered = bit(VIRTIO_NET_F_CTRL_VQ) | bit(VIRTIO_NET_F_CTRL_
                               bit(VIRTIO_NET_F_HOST_TSO4);
 constexpr uint64_t kVlan = bit(VIRTIO_NET_F_CTRL_VLAN);
 
-Bytes bytes(std::initializer_list<unsigned> list) {
-    Bytes b;
-    for (const unsigned v : list) b.push_back(std::byte(v));
-    return b;
-}
-Bytes operator+(Bytes a, const Bytes& b) {
-    a.insert(a.end(), b.begin(), b.end());
-    return a;
-}
-Bytes le(uint64_t v, int n) {
-    Bytes b;
-    for (int i = 0; i < n; ++i) b.push_back(std::byte(v >> 8 * i));
-    return b;
-}
-Bytes mac_bytes(unsigned last, unsigned first = 0x02) { return bytes({first, 0, 0, 0, 0, last}); }
-/// All of an RSS command.
-Bytes rss_command(unsigned pairs) {
-    Bytes b = bytes({VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_RSS_CONFIG}) + le(kRssHashTypes, 4) +
-              le(3, 2) + le(0, 2);
-    for (unsigned i = 0; i < 4; ++i) b = b + le(i % pairs, 2);
-    return b + le(pairs, 2) + bytes({40}) + frame(40, 3);
-}
-
 /// A device's settings, with what every command must leave alone.
 struct Commands : testing::Test {
     Pool pool{63};
-    Control control{{kMac, 4}};
+    Control control{{kOwnMac, 4}};
 
     Commands() { control.reset(kOffered | kVlan); }
     uint8_t run(const Bytes& b) { return control.execute(b); }
@@ -63,8 +38,6 @@ struct Commands : testing::Test {
     }
 };
 constexpr unsigned kRx = VIRTIO_NET_CTRL_RX;
-const Bytes kOwn = bytes({0x52, 0x54, 0, 1, 2, 3}), kOther = mac_bytes(9),
-            kMulti = mac_bytes(1, 0x01), kBroadcast = Bytes(6, std::byte{0xff});
 
 TEST_F(Commands, guest_is_promiscuous_until_it_says_otherwise) {
     for (const auto& to : {kOwn, kOther, kMulti, kBroadcast}) {

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 /// The plain way and the way that can handle any chain do the same: twins that see the same guest
 /// agree in every byte of its memory, every packet, every counter and every fault.
-#include "net_rig.hh"
+#include "net_config.hh"
+#include "packets.hh"
 
 namespace viommu::net::test {
 namespace {
+
+/// l2_len, l3_len and l4_len in rte_mbuf::tx_offload.
+constexpr uint64_t kLens = (uint64_t{1} << (7 + 9 + 8)) - 1;
 
 struct Twin {
     Twin(uint16_t mbufs, uint16_t room, const NetRig::Options& options, bool plain)
@@ -64,6 +68,9 @@ class Twins {
     }
     uint64_t packets() { return a_.rig.from().packets.was() + a_.rig.to().packets.was(); }
     uint64_t faults() { return a_.rig.from().drop_fault.was() + a_.rig.to().drop_fault.was(); }
+    uint64_t malformed() { return a_.rig.from().drop_malformed.was(); }
+    uint64_t cut() { return a_.rig.to().segmented.was(); }
+    uint64_t impossible() { return a_.rig.to().drop_offload.was(); }
     uint64_t broken() { return a_.rig.from().ring_broken.was() + a_.rig.to().ring_broken.was(); }
 
   private:
@@ -79,6 +86,8 @@ class Twins {
         const bool is_packed = pick(2) != 0;
         o.acked = kAcked | (pick(3) != 0 ? kMergeable : 0) | (is_packed ? kPacked : 0) |
                   (pick(2) != 0 ? kEvents : 0) | (pick(3) == 0 ? kInOrder : 0);
+        if (pick(4) != 0) o.acked |= kOffloads & (random_() | uint64_t{random_()} << 32);
+        if (pick(2) != 0) o.acked |= bit(wire::VIRTIO_NET_F_CSUM);
         o.size = is_packed ? 3 + pick(100) : 4u << pick(5);
         o.start = uint16_t(is_packed ? pick(o.size) | (pick(2) << 15) : 65500 + pick(100));
         o.ring_skew = pick(2) != 0;
@@ -102,6 +111,7 @@ class Twins {
             const uint16_t other = pick(30) == 0 ? virtq::test::kWrite : 0;
             buffers.push_back({at, bytes, uint16_t(flags ^ other), 0});
         }
+        if (transmit && pick(2) != 0) write_packet(buffers);
         const bool indirect = pick(10) == 0;
         const uint64_t table = NetRig::kData + pick(NetRig::kDataPages * kPage - 64);
         both([&](NetRig& r) {
@@ -112,6 +122,62 @@ class Twins {
                 driver.chain(buffers);
         });
     }
+    Shape shape(size_t payload) {
+        return {.v6 = pick(2) != 0,
+                .udp = pick(2) != 0,
+                .vlans = pick(3),
+                .payload = payload,
+                .salt = pick(100)};
+    }
+    /// Where the buffers are, at least the beginning of a packet that leaves something undone; some
+    /// of it may be wrong.
+    void write_packet(const std::vector<Desc>& buffers) {
+        uint64_t bytes = 0;
+        for (const Desc& d : buffers) bytes += d.len;
+        const Shape s = shape(bytes > 150 ? bytes - 150 : 0);
+        auto h = pick(3) == 0 ? needs_csum(s) : gso(s, uint16_t(pick(6) == 0 ? 0 : 1 + pick(900)));
+        for (unsigned n = pick(3); n > 0; --n)
+            reinterpret_cast<uint8_t*>(&h)[pick(10)] = uint8_t(pick(2) == 0 ? pick(8) : random_());
+        Bytes all(kHeader);
+        std::memcpy(all.data(), &h, kHeader);
+        const Bytes b = make_packet(s);
+        all.insert(all.end(), b.begin(), b.end());
+        if (pick(4) == 0) all.at(kHeader + pick(42)) = std::byte(random_());
+        size_t at = 0;
+        for (const Desc& d : buffers) {
+            const size_t n = std::min<size_t>(d.len, all.size() - at);
+            if (d.addr < NetRig::kData + NetRig::kDataPages * kPage)
+                both([&](NetRig& r) { r.space.write(d.addr, all.data() + at, n); });
+            at += n;
+        }
+    }
+    /// Flags that agree with the packet, and such that do not.
+    void set_flags(rte_mbuf& a, rte_mbuf& b, const Shape& s) {
+        constexpr uint64_t kSome[] = {
+            RTE_MBUF_F_TX_IPV4,         RTE_MBUF_F_TX_IPV6,      RTE_MBUF_F_TX_IP_CKSUM,
+            RTE_MBUF_F_TX_TCP_CKSUM,    RTE_MBUF_F_TX_UDP_CKSUM, RTE_MBUF_F_TX_SCTP_CKSUM,
+            RTE_MBUF_F_TX_TCP_SEG,      RTE_MBUF_F_TX_UDP_SEG,   RTE_MBUF_F_TX_TUNNEL_VXLAN,
+            RTE_MBUF_F_RX_LRO,          RTE_MBUF_F_RX_L4_CKSUM_GOOD,
+            RTE_MBUF_F_RX_L4_CKSUM_BAD, RTE_MBUF_F_RX_L4_CKSUM_NONE};
+        uint64_t flags = s.v6 ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4;
+        flags |= s.udp ? RTE_MBUF_F_TX_UDP_CKSUM : RTE_MBUF_F_TX_TCP_CKSUM;
+        if (pick(2) == 0)
+            flags |= (s.udp ? RTE_MBUF_F_TX_UDP_SEG : RTE_MBUF_F_TX_TCP_SEG) |
+                     (s.v6 ? 0 : RTE_MBUF_F_TX_IP_CKSUM);
+        if (pick(4) == 0) flags = 0;
+        for (unsigned n = pick(5) == 0 ? 1 + pick(3) : 0; n > 0; --n)
+            flags ^= kSome[pick(std::size(kSome))];
+        a.l2_len = s.l2() & 0x7f;
+        a.l3_len = s.l3_bytes() & 0x1ff;
+        a.l4_len = s.l4_bytes() & 0xff;
+        if (pick(10) == 0) a.l3_len = random_() & 0x1ff;
+        if (pick(10) == 0) a.l4_len = random_() & 0xff;
+        a.tso_segsz = uint16_t(pick(20) == 0 ? pick(3) : 100 + pick(1400));
+        a.ol_flags = flags;
+        b.tx_offload = a.tx_offload;
+        b.ol_flags = flags;
+    }
+
     /// Write what no driver writes into a ring.
     void spoil() {
         const unsigned q = pick(2);
@@ -137,6 +203,16 @@ class Twins {
         const unsigned n = a_.rig.port->from_guest(0, {a, most});
         const unsigned m = b_.rig.port->from_guest(0, {b, most});
         std::vector<Bytes> of_a, of_b;
+        ASSERT_EQ(n, m);
+        for (unsigned i = 0; i < n; ++i) {
+            ASSERT_EQ(a[i]->ol_flags, b[i]->ol_flags);
+            if (a[i]->ol_flags != 0) {
+                ASSERT_EQ(a[i]->tx_offload & kLens, b[i]->tx_offload & kLens);
+            }
+            if (offload::is_large(*a[i])) {
+                ASSERT_EQ(a[i]->tso_segsz, b[i]->tso_segsz);
+            }
+        }
         for (unsigned i = 0; i < n; ++i) of_a.push_back(test::take(a[i]));
         for (unsigned i = 0; i < m; ++i) of_b.push_back(test::take(b[i]));
         ASSERT_EQ(of_a, of_b);
@@ -145,11 +221,15 @@ class Twins {
         const unsigned n = pick(NetPort::kBurst + 4);
         std::vector<rte_mbuf*> a, b;
         for (unsigned i = 0; i < n; ++i) {
-            const Bytes f = frame(14 + (pick(10) == 0 ? pick(6000) : pick(1600)), i);
+            const size_t bytes = pick(10) == 0 ? pick(6000) : pick(1600);
+            const bool undone = pick(2) != 0;
+            const Shape s = shape(bytes);
+            const Bytes f = undone ? make_packet(s) : frame(14 + bytes, i);
             const size_t segment = room_;
             if (rte_mempool_avail_count(&a_.pool.get()) <= f.size() / segment + 1) break;
             a.push_back(a_.pool.packet(f, segment));
             b.push_back(b_.pool.packet(f, segment));
+            if (undone) set_flags(*a.back(), *b.back(), s);
         }
         const unsigned of_a = a_.rig.port->to_guest(0, a);
         const unsigned of_b = b_.rig.port->to_guest(0, b);
@@ -206,7 +286,7 @@ TEST(Equivalence, both_ways_do_the_same_whatever_the_guest_does) {
     SCOPED_TRACE(fmt::format("VIOMMU_SEED={}", seed));
     std::printf("seed %u\n", seed);
     std::mt19937 random(seed);
-    uint64_t packets = 0, faults = 0, broken = 0;
+    uint64_t packets = 0, faults = 0, broken = 0, malformed = 0, cut = 0, impossible = 0;
     for (unsigned run = 0; run < 80; ++run) {
         SCOPED_TRACE(fmt::format("run {}", run));
         Twins twins(random);
@@ -215,11 +295,17 @@ TEST(Equivalence, both_ways_do_the_same_whatever_the_guest_does) {
         packets += twins.packets();
         faults += twins.faults();
         broken += twins.broken();
+        malformed += twins.malformed();
+        cut += twins.cut();
+        impossible += twins.impossible();
     }
     // It would say nothing if nothing had happened.
     EXPECT_GT(packets, 1000u);
     EXPECT_GT(faults, 100u);
     EXPECT_GT(broken, 3u);
+    EXPECT_GT(malformed, 300u);
+    EXPECT_GT(cut, 100u);
+    EXPECT_GT(impossible, 100u);
 }
 
 }  // namespace
