@@ -140,6 +140,10 @@ void NetService::add_counters(Counters& out, const Direction& sent, const Direct
         all.add("device", queue, device->sender(queue));
     if (device != nullptr) all.add("device", 0, device->steering());
     all.print(out);
+    if (const net::Counters* control = port.control_counters())
+        control->for_each([&](std::string_view name, uint64_t value) {
+            out.add(impl_->prefix + ".control", name, value);
+        });
 }
 
 uint64_t NetService::lost_faults() const { return impl_->port->lost_faults(); }

@@ -130,6 +130,7 @@ inline uint64_t drops(const std::map<std::string, uint64_t>& counters,
     for (const auto& [name, value] : counters) {
         // net.GUEST/NET.DIRECTION.COUNTER; those of single queues have a part more.
         if (!name.starts_with("net.") || std::count(name.begin(), name.end(), '.') != 3) continue;
+        if (name.find(".control.") != std::string::npos) continue;  // those are commands
         const bool again = name.find(".from_peer.") != std::string::npos &&
                            (device.empty() || !name.starts_with("net." + device + "."));
         if (name.find(".drop") != std::string::npos && !again) sum += value;
