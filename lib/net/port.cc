@@ -68,7 +68,10 @@ void NetPort::features_acked(uint64_t features) noexcept {
 }
 
 void NetPort::config_read(uint32_t offset, std::span<std::byte> out) const noexcept {
-    const ConfigSpace space{.mac = control_.filter().mac(),
+    // What the guest has set it to is gone after a reset, of which we hear when the queues start.
+    // Who reads before that is a driver that begins: a paused guest does not read.
+    const bool reset = !control_queue_ || !control_queue_->runs();
+    const ConfigSpace space{.mac = reset ? config_.mac : control_.filter().mac(),
                             .link_up = link_up_.load(std::memory_order_relaxed),
                             .queue_pairs = config_.queue_pairs,
                             .mtu = config_.mtu,
