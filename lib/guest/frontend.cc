@@ -246,10 +246,11 @@ Result<void> Frontend::pause() {
     for (const auto& q : active_)
         if (auto ok = enable(q.index, false); !ok) return ok;
     if (options_.vmm == Vmm::kCloudHypervisor) return {};
-    for (const auto& q : active_) {
+    for (auto& q : active_) {
         const auto base = get_vring_base(q.index);
         if (!base) return tl::unexpected(base.error());
         bases_[q.index] = *base;
+        q.base.reset();  // what the driver said of its ring's start is of long ago
     }
     return {};
 }

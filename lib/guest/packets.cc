@@ -14,8 +14,10 @@ namespace {
 constexpr uint32_t kEthernet = 14;
 constexpr uint8_t kTcp = 6, kUdp = 17;
 
+constexpr uint8_t kCwr = 0x80;
+
 // 5.1.6: VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_*
-constexpr uint8_t kNeedsCsum = 1, kGsoTcp4 = 1, kGsoTcp6 = 4, kGsoUdp = 5;
+constexpr uint8_t kNeedsCsum = 1, kGsoTcp4 = 1, kGsoTcp6 = 4, kGsoUdp = 5, kGsoEcn = 0x80;
 
 void put16(std::span<std::byte> at, uint32_t offset, uint32_t value) {
     at[offset] = std::byte(value >> 8);
@@ -79,7 +81,7 @@ std::vector<std::byte> begin_frame(const Flow& flow, uint32_t tcp_sequence,
     } else {
         put32(l4, 4, tcp_sequence);
         l4[12] = std::byte{5 << 4};
-        l4[13] = std::byte{0x10};  // ACK
+        l4[13] = std::byte{flow.tcp_flags};
         put16(l4, 14, 0xffff);
     }
     put16(l4, flow.checksum_offset(), pseudo_sum(flow, frame, uint32_t(l4.size())));
@@ -135,9 +137,15 @@ std::vector<std::byte> make_giant_frame(const Flow& flow, uint32_t tcp_sequence,
                                         std::span<const std::byte> payload, uint16_t gso_bytes,
                                         virtio_net_hdr& header) {
     header.gso_type = flow.udp ? kGsoUdp : flow.ipv6 ? kGsoTcp6 : kGsoTcp4;
+    if (!flow.udp && (flow.tcp_flags & kCwr) != 0) header.gso_type |= kGsoEcn;
     header.gso_size = gso_bytes;
     header.hdr_len = uint16_t(flow.payload_at());
     return make_unfinished_frame(flow, tcp_sequence, payload, header);
+}
+
+void finish_frame(const virtio_net_hdr& header, std::span<std::byte> frame) {
+    const auto summed = frame.subspan(header.csum_start);
+    put16(summed, header.csum_offset, uint16_t(~internet_sum(summed)));
 }
 
 ReadFrame read_frame(const Flow& flow, std::span<const std::byte> frame) {
@@ -150,7 +158,8 @@ ReadFrame read_frame(const Flow& flow, std::span<const std::byte> frame) {
         read.trouble = fmt::format("from port {} to {}", get16(l4, 0), get16(l4, 2));
     if (flow.udp && get16(l4, 4) != l4.size())
         read.trouble = fmt::format("UDP says {} bytes of {}", get16(l4, 4), l4.size());
-    if (!flow.udp) read.tcp_sequence = get32(l4, 4);
+    if (!flow.udp) read.tcp_sequence = get32(l4, 4), read.tcp_flags = uint8_t(l4[13]);
+    if (!flow.ipv6) read.ipv4_id = uint16_t(get16(frame, kEthernet + 4));
     const uint16_t pseudo = pseudo_sum(flow, frame, uint32_t(l4.size()));
     read.checksum_good = internet_sum(l4, pseudo) == 0xffff;
     read.checksum_begun = get16(l4, flow.checksum_offset()) == pseudo;
