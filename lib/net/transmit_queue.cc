@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "copy.hh"
+#include "fresh_mbufs.hh"
 #include "offload.hh"
 
 namespace viommu::net {
@@ -15,23 +16,11 @@ namespace {
 constexpr uint32_t kHeaderBytes = sizeof(wire::virtio_net_hdr);
 constexpr uint32_t kMinFrame = 14;  // an Ethernet header
 
-/// Makes a packet of an mbuf that came from the pool as it is: there it has no next, one segment
-/// and one reference. The fields that a flag would have to announce are left alone.
-[[gnu::always_inline]] inline void begin(rte_mbuf* m, uint32_t bytes) noexcept {
-    m->data_off = std::min<uint16_t>(RTE_PKTMBUF_HEADROOM, m->buf_len);
-    m->port = RTE_MBUF_PORT_INVALID;
-    m->ol_flags = 0;
-    m->packet_type = 0;
-    m->pkt_len = bytes;
-    m->data_len = uint16_t(bytes);
-    m->vlan_tci = 0;
-}
-
-/// Give mbufs back that nothing was done with.
-void put_back(rte_mempool& pool, std::span<rte_mbuf*> fresh) noexcept {
-    if (fresh.empty()) return;
-    rte_mempool_put_bulk(&pool, reinterpret_cast<void**>(fresh.data()), unsigned(fresh.size()));
-}
+/// A frame that needs more mbufs goes the way that can handle any.
+constexpr unsigned kMaxSegments = 64;
+/// Of one burst.
+constexpr unsigned kMaxMbufs = 256;
+static_assert(NetQueue::kBurst <= kMaxMbufs && kMaxSegments <= kMaxMbufs);
 
 }  // namespace
 
@@ -39,8 +28,9 @@ TransmitQueue::TransmitQueue(xlate::Reader reader, rte_mempool& pool, uint32_t m
     : NetQueue(std::move(reader)),
       pool_(pool),
       max_frame_(max_frame),
-      room_(rte_pktmbuf_data_room_size(&pool) -
-            std::min<uint32_t>(RTE_PKTMBUF_HEADROOM, rte_pktmbuf_data_room_size(&pool))) {}
+      room_(room_of_mbufs(pool)),
+      max_plain_(kHeaderBytes +
+                 uint32_t(std::min<uint64_t>(max_frame_, uint64_t{room_} * kMaxSegments))) {}
 
 void TransmitQueue::Taken::add(rte_mbuf* packet) noexcept {
     out[packets++] = packet;
@@ -81,60 +71,90 @@ void TransmitQueue::take_all(Q& queue, Taken& taken, unsigned most) noexcept {
 template <class Q>
 unsigned TransmitQueue::take_plain(Q& queue, Taken& taken, unsigned most, bool& no_mbuf) noexcept {
     std::array<virtq::Plain, kBurst> plain;
-    std::array<rte_mbuf*, kBurst> fresh;
     std::array<const std::byte*, kBurst> at;
+    std::array<rte_mbuf*, kMaxMbufs> fresh;
 
-    const virtq::PlainLimits limits{.writable = false,
-                                    .min_bytes = kHeaderBytes + kMinFrame,
-                                    .max_bytes = kHeaderBytes + std::min(max_frame_, room_)};
-    unsigned n = pop_plain(queue, std::span(plain).first(most), limits);
-    if (n == 0) return 0;
-    if (rte_mempool_get_bulk(&pool_, reinterpret_cast<void**>(fresh.data()), n) != 0) {
-        // As many as there are. Without a place to put them the packets stay in the guest's ring:
-        // it slows down, loses none.
-        unsigned got = 0;
-        while (got < n &&
-               rte_mempool_get(&pool_, reinterpret_cast<void**>(fresh.data() + got)) == 0)
-            ++got;
-        queue.unpop_plain(n - got);
-        n = got;
-        no_mbuf = true;
-    }
+    const virtq::PlainLimits limits{
+        .writable = false, .min_bytes = kHeaderBytes + kMinFrame, .max_bytes = max_plain_};
+    const unsigned popped = pop_plain(queue, std::span(plain).first(most), limits);
+    if (popped == 0) return 0;
     // The first lines of all buffers are on their way before the first is copied.
     IovaSpace::Finder finder(space_);
-    for (unsigned i = 0; i < n; ++i) {
+    uint32_t longest = 0;
+    for (unsigned i = 0; i < popped; ++i) {
+        longest = std::max(longest, plain[i].len);
         at[i] = finder.find(plain[i].addr, plain[i].len, Access::kRead);
         __builtin_prefetch(at[i]);
     }
+    const auto [n, mbufs] =
+        get_mbufs(fresh.data(), std::span(plain).first(popped), longest, no_mbuf);
+    queue.unpop_plain(popped - n);
     unsigned used = 0;  // of `fresh`
     const bool offloads = this->offloads();
+    bool dropped = false;
     for (unsigned i = 0; i < n; ++i) {
-        rte_mbuf*& packet = fresh[used];
+        rte_mbuf* packet = fresh[used];
         if (at[i] == nullptr) [[unlikely]] {  // in several pieces, or not there
             chain_.begin(plain[i].taken());
             chain_.append(plain[i].addr, plain[i].len, false);
             rte_pktmbuf_reset(packet);
-            take_from_chain(taken, packet);
-            used += packet == nullptr;
+            used += take_from_chain(taken, packet, std::span(fresh).first(mbufs).subspan(used + 1));
+            if (packet == nullptr)
+                ++used;
+            else
+                fresh[used] = packet;
             continue;
         }
         const uint32_t bytes = plain[i].len - kHeaderBytes;
         begin(packet, bytes);
         wire::virtio_net_hdr header;
         if (offloads) virtq::copy_once(&header, at[i], sizeof header);
-        copy_frame(rte_pktmbuf_mtod(packet, std::byte*), at[i] + kHeaderBytes, bytes);
-        if (offloads && !offload::is_plain(header) && !leave_undone(header, *packet)) continue;
-        taken.add(packet);
         ++used;
+        if (bytes <= room_) [[likely]]
+            copy_frame(rte_pktmbuf_mtod(packet, std::byte*), at[i] + kHeaderBytes, bytes);
+        else
+            used += copy_segments(packet, &fresh[used], room_, at[i] + kHeaderBytes, bytes);
+        if (offloads && !offload::is_plain(header) && !leave_undone(header, *packet)) {
+            rte_pktmbuf_free(packet);
+            dropped = true;
+            continue;
+        }
+        taken.add(packet);
     }
     copied();
     queue.push_plain(std::span(plain).first(n));
-    put_back(pool_, std::span(fresh).subspan(used, n - used));
-    if (no_mbuf && used < n)
+    put_fresh(pool_, std::span(fresh).first(mbufs).subspan(used));
+    if (no_mbuf && (dropped || used < mbufs))
         no_mbuf = false;  // a packet was dropped, so there is an mbuf again
     else if (no_mbuf)
         counters_.no_mbuf.add();
     return n;
+}
+
+/// Get mbufs for the frames of `plain`, or for as many as there are mbufs for. Without a place to
+/// put them the others stay in the guest's ring: it slows down, loses none. A frame for which there
+/// are some mbufs, and not all, is for the other way.
+TransmitQueue::Mbufs TransmitQueue::get_mbufs(rte_mbuf** fresh,
+                                              std::span<const virtq::Plain> plain,
+                                              uint32_t longest, bool& no_mbuf) noexcept {
+    const auto n = unsigned(plain.size());
+    Mbufs all{n, n};
+    unsigned single = n;  // as many that come first need one mbuf each
+    if (longest > kHeaderBytes + room_) {
+        all = {0, 0};
+        for (const virtq::Plain& chain : plain) {
+            const unsigned mbufs = mbufs_for(chain.len - kHeaderBytes);
+            if (mbufs > 1) single = std::min(single, all.frames);
+            if (all.mbufs + mbufs > kMaxMbufs) break;
+            all.mbufs += mbufs;
+            ++all.frames;
+        }
+    }
+    if (get_fresh(pool_, fresh, all.mbufs)) [[likely]]
+        return all;
+    const unsigned got = get_some_fresh(pool_, fresh, single);
+    no_mbuf = got < single;
+    return {got, got};
 }
 
 /// The next chain, of any kind. False: there is none, or no mbuf for it.
@@ -146,32 +166,45 @@ bool TransmitQueue::take_any(Taken& taken) noexcept {
     }
     const virtq::Pop pop = take_chain();
     const bool popped = pop != virtq::Pop::kEmpty && pop != virtq::Pop::kBroken;
-    if (pop == virtq::Pop::kFault)
+    if (pop == virtq::Pop::kFault) {
         counters_.drop_fault.add();
-    else if (pop == virtq::Pop::kMalformed)
+    } else if (pop == virtq::Pop::kMalformed) {
         counters_.drop_malformed.add();
-    else if (popped)
-        take_from_chain(taken, fresh);
+    } else if (popped) {
+        std::array<rte_mbuf*, kMaxSegments> more;
+        unsigned n = 0;
+        const uint64_t bytes = chain_.readable_bytes();
+        if (bytes > kHeaderBytes + room_ && bytes <= max_plain_)
+            n = mbufs_for(uint32_t(bytes) - kHeaderBytes) - 1;
+        if (n != 0 && !get_fresh(pool_, more.data(), n)) n = 0;
+        const unsigned used = take_from_chain(taken, fresh, std::span(more).first(n));
+        put_fresh(pool_, std::span(more).first(n).subspan(used));
+    }
     if (popped) ring_.push(chain_.taken(), 0);
     if (fresh != nullptr) rte_pktmbuf_free(fresh);
     return popped;
 }
 
-/// Make a packet of chain_ and `fresh`, which is null then; or drop and count it.
-void TransmitQueue::take_from_chain(Taken& taken, rte_mbuf*& fresh) noexcept {
+/// Make a packet of chain_ and `fresh`, which is null then; or drop and count it. More mbufs are
+/// those of `more`, of which it returns how many it took, and then the pool's.
+unsigned TransmitQueue::take_from_chain(Taken& taken, rte_mbuf*& fresh,
+                                        std::span<rte_mbuf*> more) noexcept {
+    unsigned used = 0;
     if (chain_.readable_bytes() < kHeaderBytes + kMinFrame) {
         counters_.drop_malformed.add();
     } else if (chain_.readable_bytes() - kHeaderBytes >
                (offloads() ? offload::kMaxBytes : max_frame_)) {
         counters_.drop_too_big.add();
-    } else if (read_frame(fresh)) {
+    } else if (read_frame(fresh, more, used)) {
         taken.add(std::exchange(fresh, nullptr));
     }
+    return used;
 }
 
 /// Copy chain_ behind its header into `packet`, and more segments when it does not fit. On false
 /// the drop has been counted, and `packet` can be used for the next.
-bool TransmitQueue::read_frame(rte_mbuf* packet) noexcept {
+bool TransmitQueue::read_frame(rte_mbuf* packet, std::span<rte_mbuf*> more,
+                               unsigned& used) noexcept {
     virtq::Cursor<IovaSpace, Access::kRead> cursor(space_, chain_.readable(),
                                                    chain_.readable_bytes());
     wire::virtio_net_hdr header;
@@ -187,14 +220,14 @@ bool TransmitQueue::read_frame(rte_mbuf* packet) noexcept {
     rte_mbuf* last = packet;
     while (ok && left > 0) {
         if (rte_pktmbuf_tailroom(last) == 0) {
-            rte_mbuf* next = rte_pktmbuf_alloc(&pool_);
+            rte_mbuf* next = used < more.size() ? more[used++] : rte_pktmbuf_alloc(&pool_);
             if (next == nullptr) {
                 counters_.drop_no_mbuf.add();
                 break;
             }
-            last->next = next;
+            begin_segment(next, 0);
             packet->nb_segs++;
-            last = next;
+            last = last->next = next;
         }
         const uint32_t want = std::min<uint32_t>(left, rte_pktmbuf_tailroom(last));
         auto* to = rte_pktmbuf_mtod_offset(last, std::byte*, last->data_len);

@@ -26,8 +26,21 @@ class Twins {
           mbufs_(uint16_t(pick(3) == 0 ? 3 + pick(30) : 255)),
           room_(uint16_t(pick(2) == 0 ? 64 + pick(400) : 2048)),
           options_(choose()),
+          one_piece_(pick(2) != 0),
           a_(mbufs_, room_, options_, true),
           b_(mbufs_, room_, options_, false) {
+        // Pages that follow one another there, too: what is larger than one is in one piece.
+        if (one_piece_)
+            both([&](NetRig& r) {
+                std::vector<size_t> pages;
+                for (uint64_t i = 0; i < NetRig::kDataPages; ++i)
+                    pages.push_back(r.page_of(NetRig::kData + i * kPage));
+                std::sort(pages.begin(), pages.end());
+                for (uint64_t i = 0; i < NetRig::kDataPages; ++i)
+                    r.unmap_page(NetRig::kData + i * kPage);
+                for (uint64_t i = 0; i < NetRig::kDataPages; ++i)
+                    r.map_page(NetRig::kData + i * kPage, pages[i]);
+            });
         // Among the data there are pages that cannot be read, or not written, or are not there.
         for (unsigned i = 0; i < 12; ++i) {
             const uint64_t page = NetRig::kData + (1 + pick(NetRig::kDataPages - 2)) * kPage;
@@ -71,6 +84,7 @@ class Twins {
     uint64_t malformed() { return a_.rig.from().drop_malformed.was(); }
     uint64_t cut() { return a_.rig.to().segmented.was(); }
     uint64_t impossible() { return a_.rig.to().drop_offload.was(); }
+    uint64_t chained() const { return chained_; }
     uint64_t broken() { return a_.rig.from().ring_broken.was() + a_.rig.to().ring_broken.was(); }
 
   private:
@@ -92,7 +106,7 @@ class Twins {
         o.start = uint16_t(is_packed ? pick(o.size) | (pick(2) << 15) : 65500 + pick(100));
         o.ring_skew = pick(2) != 0;
         o.seed = random_();
-        if (pick(3) == 0) o.config.mtu = uint16_t(68 + pick(1500));
+        if (pick(3) == 0) o.config.mtu = uint16_t(68 + pick(pick(2) == 0 ? 1500 : 9000));
         return o;
     }
 
@@ -103,6 +117,7 @@ class Twins {
         std::vector<Desc> buffers;
         for (uint32_t i = 0; i < count; ++i) {
             const uint32_t bytes = pick(8) == 0   ? pick(30)
+                                   : pick(8) == 0 ? 2000 + pick(12000)
                                    : pick(2) == 0 ? 60 + pick(100)
                                                   : 100 + pick(2500);
             const uint64_t at = pick(20) == 0
@@ -213,7 +228,11 @@ class Twins {
                 ASSERT_EQ(a[i]->tso_segsz, b[i]->tso_segsz);
             }
         }
-        for (unsigned i = 0; i < n; ++i) of_a.push_back(test::take(a[i]));
+        for (unsigned i = 0; i < n; ++i) {
+            ASSERT_EQ(a[i]->nb_segs, b[i]->nb_segs);
+            chained_ += a[i]->nb_segs > 1;
+            of_a.push_back(test::take(a[i]));
+        }
         for (unsigned i = 0; i < m; ++i) of_b.push_back(test::take(b[i]));
         ASSERT_EQ(of_a, of_b);
     }
@@ -277,8 +296,10 @@ class Twins {
     std::mt19937& random_;
     const uint16_t mbufs_, room_;
     const NetRig::Options options_;
+    const bool one_piece_;
     Twin a_, b_;
     std::array<bool, NetRig::kDataPages> page_is_odd_{};
+    uint64_t chained_ = 0;  // packets from the guest in several mbufs
 };
 
 TEST(Equivalence, both_ways_do_the_same_whatever_the_guest_does) {
@@ -287,6 +308,7 @@ TEST(Equivalence, both_ways_do_the_same_whatever_the_guest_does) {
     std::printf("seed %u\n", seed);
     std::mt19937 random(seed);
     uint64_t packets = 0, faults = 0, broken = 0, malformed = 0, cut = 0, impossible = 0;
+    uint64_t chained = 0;
     for (unsigned run = 0; run < 80; ++run) {
         SCOPED_TRACE(fmt::format("run {}", run));
         Twins twins(random);
@@ -298,9 +320,11 @@ TEST(Equivalence, both_ways_do_the_same_whatever_the_guest_does) {
         malformed += twins.malformed();
         cut += twins.cut();
         impossible += twins.impossible();
+        chained += twins.chained();
     }
     // It would say nothing if nothing had happened.
     EXPECT_GT(packets, 1000u);
+    EXPECT_GT(chained, 1000u);
     EXPECT_GT(faults, 100u);
     EXPECT_GT(broken, 3u);
     EXPECT_GT(malformed, 300u);
