@@ -40,6 +40,7 @@ TEST(ControlPort, settings_last_as_long_as_the_ring_goes_on) {
         EXPECT_EQ(rig.run(set_mac(7)), VIRTIO_NET_OK);
         for (int i = 0; i < 3; ++i) {
             rig.stop_control();
+            EXPECT_EQ(rig.port->queue_stopped(rig.ring.index), rig.ring.base) << "twice";
             rig.port->features_acked(rig.options.acked | bit(VHOST_F_LOG_ALL));
             rig.port->queue_started(rig.ring);
             EXPECT_EQ(rig.mac(), mac_bytes(7)) << "the VM was paused";

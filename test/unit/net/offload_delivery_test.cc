@@ -178,7 +178,7 @@ TEST(OffloadToGuest, exhausted_pool_costs_the_rest_of_the_packet) {
     const Shape s{.payload = 5000};
     EXPECT_EQ(rig.deliver_all({unfinished(pool, s, 1000)}), 1u) << "one piece at a time is enough";
     EXPECT_EQ(rig.received(true).size(), 5u);
-    rte_mbuf* hog = pieces.packet({});
+    rte_mbuf* hog = pieces.packet(frame(1));
     EXPECT_EQ(rig.deliver_all({unfinished(pool, s, 1000), pool.packet(frame(60))}), 2u);
     EXPECT_EQ(rig.to().drop_no_mbuf.was(), 1u);
     EXPECT_EQ(rig.received().size(), 1u);
