@@ -13,6 +13,8 @@ iommu=daemon                    # whose virtio-iommu: daemon, qemu, or none
 accel=tcg                       # QEMU's -accel
 poll=adaptive                   # the daemon's
 lcores=0@0,1@0,2@1 net_lcore=2  # EAL's --lcores; the IOMMU is always lcore 1's
+smp=1                           # the guest's CPUs
+queue_pairs=1 control_queue=''  # of each NIC; non-empty: its control queue is the daemon's (--nic generic)
 place_guest=() place_backend=() # commands to start QEMU and what serves it with, e.g. taskset
 
 mac() { printf '52:54:00:12:34:5%s\n' "$1"; }
@@ -23,6 +25,9 @@ nic_bdf() { printf '0000:00:%02x.0\n' $((3 + $1)); }
 
 # The daemon's peer of NIC N's port. Others may be defined.
 nic_peer() { printf 'vdev:net_tap%d,iface=vtap%d\n' "$1" "$1"; }
+
+# Whether NIC N has a tap.
+has_tap() { true; }
 
 # More arguments for QEMU, one per line, before those of the NICs. Scenarios may define others.
 extra_devices() { :; }
@@ -54,6 +59,8 @@ CONF
   mac      = "$(mac "$n")"
   peer     = "$(nic_peer "$n")"
   lcore    = $net_lcore
+  queue_pairs   = $queue_pairs
+  control_queue = $([[ -n $control_queue ]] && echo true || echo false)
 CONF
     done
 }
@@ -100,11 +107,13 @@ requester_id() {
 
 # QEMU's -device for NIC N, whose back end is there.
 nic_device() {
-    local net
+    local net queues=$((2 * queue_pairs)) config_size=12
+    # With RSS the structure is longer.
+    [[ -z $control_queue ]] || queues=$((queues + 1)) config_size=24
     if [[ $nic == generic ]]; then
         # A ring of 1024 is several pages long, which an IOMMU lets the guest scatter.
-        net="vhost-user-test-device-pci,id=nic$1,$(nic_place "$1"),virtio-id=1,num_vqs=2,vq_size=1024"
-        printf '%s\n' "$net,config_size=12,chardev=c$1,iommu_platform=on"
+        net="vhost-user-test-device-pci,id=nic$1,$(nic_place "$1"),virtio-id=1,num_vqs=$queues,vq_size=1024"
+        printf '%s\n' "$net,config_size=$config_size,chardev=c$1,iommu_platform=on"
         return
     fi
     net="virtio-net-pci,id=nic$1,$(nic_place "$1"),netdev=n$1,mac=$(mac "$1"),disable-legacy=on"
@@ -144,7 +153,7 @@ device_arguments() {
 
 # The arguments that make the machine, one per line.
 machine_arguments() {
-    printf '%s\n' -accel "$accel" -m "$((kRamBytes >> 20))M" -smp 1 -nographic -nodefaults -serial stdio \
+    printf '%s\n' -accel "$accel" -m "$((kRamBytes >> 20))M" -smp "$smp" -nographic -nodefaults -serial stdio \
         -object "memory-backend-memfd,id=mem,size=$kRamBytes,share=on"
     if [[ $arch == x86_64 ]]; then
         printf '%s\n' -M q35,memory-backend=mem
