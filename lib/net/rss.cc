@@ -17,6 +17,8 @@ using namespace wire;
 namespace {
 
 constexpr auto kRelaxed = std::memory_order_relaxed;
+/// Linux (6.12.117) sends the padding of its struct with the last two fields, too.
+constexpr size_t kPadding = 1;
 constexpr uint16_t kQueueId = 0x7fff;  // struct rss_rq_id: the reserved bit left out
 
 template <class T>
@@ -52,10 +54,10 @@ std::optional<Rss> Rss::decode(std::span<const std::byte> data, uint16_t max_pai
     if (!tail || tail->max_tx_vq == 0) return std::nullopt;
     rss.pairs = std::max(rss.pairs, uint16_t(tail->max_tx_vq));
     rss.key_bytes = tail->hash_key_length;
-    if (rss.pairs > max_pairs || rss.key_bytes > kRssMaxKeyBytes || rss.key_bytes != data.size() ||
-        (rss.key_bytes == 0 && rss.hash_types != 0))
+    if (rss.pairs > max_pairs || rss.key_bytes > kRssMaxKeyBytes || rss.key_bytes > data.size() ||
+        data.size() - rss.key_bytes > kPadding || (rss.key_bytes == 0 && rss.hash_types != 0))
         return std::nullopt;
-    std::memcpy(rss.key.data(), data.data(), data.size());
+    std::memcpy(rss.key.data(), data.data(), rss.key_bytes);
     return rss;
 }
 

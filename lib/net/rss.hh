@@ -34,9 +34,9 @@ struct Rss {
 
     /// Spec:   5.1.6.5.7.1
     /// Guest:  `data` is a private copy of the command-specific data
-    /// Errors: nothing: too short, too long, a queue that does not exist, an unknown hash type, a
-    ///         table that is too large or no power of 2, a key that is too long or, where there is
-    ///         something to be hashed, empty
+    /// Errors: nothing: too short, longer by more than a byte, a queue that does not exist, an
+    ///         unknown hash type, a table that is too large or no power of 2, a key that is too
+    ///         long or, where there is something to be hashed, empty
     static std::optional<Rss> decode(std::span<const std::byte> data, uint16_t max_pairs);
 
     bool operator==(const Rss&) const = default;

@@ -207,7 +207,7 @@ TEST_P(ControlQueue, wrong_commands_are_refused_change_nothing_and_the_queue_goe
         {kMulti, 1, rss(2, 0, 1, 40)},    // three entries
         {kMulti, 1, rss(1, 4, 1, 40)},    // no such pair
         {kMulti, 1, rss(1, 0, 5, 40)},
-        {kMulti, 1, rss(1, 0, 1, 39)},    // more key than is said
+        {kMulti, 1, rss(1, 0, 1, 38)},    // more key than is said
         {kMulti, 1, rss(1, 0, 1, 41)},
         {kMulti, 2, le(0, 8)},            // HASH_CONFIG, which is not offered
         {5, 0, le(0, 8)},                 // GUEST_OFFLOADS, which was not accepted
