@@ -47,6 +47,7 @@ void Reader::become(Reader other) noexcept {
     faults_ = other.faults_;
     id_ = other.id_;
     walker_ = Walker(view_);
+    identity_bytes_ = 0;
 }
 
 Translation Reader::translate_afar(Iova iova, uint64_t bytes, Access need) noexcept {
@@ -111,16 +112,22 @@ unsigned Reader::translate_burst(std::span<const Lookup> in, std::span<Translati
 }
 
 /// The identity, up to the next region that faults even in bypass mode.
-Translation Reader::bypassed(Iova iova, uint64_t bytes) const noexcept {
-    const uint64_t to_end = ~iova.value;  // bytes up to 2^64-1, less one
-    if (bytes > to_end) bytes = to_end + 1;
+Translation Reader::bypassed(Iova iova, uint64_t bytes) noexcept {
+    uint64_t first = 0, last = ~uint64_t{0};
     const table::RegionSlot* r = view_.regions + endpoint_->first_region;
     for (const table::RegionSlot* end = r + endpoint_->regions; r != end; ++r) {
-        if (r->faults_in_bypass == 0 || r->last < iova.value) continue;
-        if (r->first <= iova.value) return Translation::faulted(FaultReason::kMapping);
-        bytes = std::min(bytes, r->first - iova.value);
+        if (r->faults_in_bypass == 0) continue;
+        if (r->last < iova.value)
+            first = std::max(first, r->last + 1);
+        else if (r->first > iova.value)
+            last = std::min(last, r->first - 1);
+        else
+            return Translation::faulted(FaultReason::kMapping);
     }
-    return Translation::to({iova.value}, bytes);
+    identity_first_ = first;
+    identity_bytes_ = last - first;  // the last one left out, or there might be 2^64
+    const uint64_t to_end = last - iova.value;  // bytes, less one
+    return Translation::to({iova.value}, bytes > to_end ? to_end + 1 : bytes);
 }
 
 std::optional<Mapping> Reader::next_mapping(Iova from) const noexcept {

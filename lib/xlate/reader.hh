@@ -140,7 +140,7 @@ class Reader {
     Translation answer(Iova iova, uint64_t bytes, Access need, uint64_t entry) noexcept;
     /// The same when the leaf allows the access but does not hold all of it.
     Translation extend(Iova iova, uint64_t bytes, Access need, uint64_t entry) noexcept;
-    Translation bypassed(Iova iova, uint64_t bytes) const noexcept;
+    Translation bypassed(Iova iova, uint64_t bytes) noexcept;
 
     table::Section section_;
     const table::EndpointSlot* endpoint_;
@@ -150,6 +150,8 @@ class Reader {
     uint64_t route_ = 0;
     uint64_t generation_ = 0;
     Walker walker_{view_};  // what it remembers is valid in this section only
+    // Where bypass mode, if that is the route, is known to be the identity. Regions do not change.
+    uint64_t identity_first_ = 0, identity_bytes_ = 0;
     Counter lost_faults_;
 };
 
@@ -158,7 +160,11 @@ class Reader {
 /// load that acquires. Not to be used beyond the section.
 class Nearby {
   public:
-    explicit Nearby(const Reader& reader) noexcept : walker_(reader.walker_) {}
+    explicit Nearby(const Reader& reader) noexcept
+        : walker_(reader.walker_), identity_first_(reader.identity_first_) {
+        if (table::route::kind(reader.route_) == table::route::kBypass)
+            identity_bytes_ = reader.identity_bytes_;
+    }
 
     /// Where all of [iova, iova + bytes) lies, bytes > 0. False says no more than that
     /// Reader::translate() is to be asked; what it finds may make the next near, so make another
@@ -166,8 +172,11 @@ class Nearby {
     [[gnu::always_inline]] bool find(Iova iova, uint64_t bytes, Access need,
                                      Gpa& gpa) const noexcept {
         uint64_t entry;
-        if (!walker_.find_near(iova.value, entry)) [[unlikely]]
-            return false;
+        if (!walker_.find_near(iova.value, entry)) [[unlikely]] {
+            gpa = {iova.value};
+            const uint64_t offset = iova.value - identity_first_;
+            return offset < identity_bytes_ && bytes <= identity_bytes_ - offset;
+        }
         const uint64_t last = iova.value + bytes - 1;
         if (!allows(table::entry::rights(entry), need) ||
             (iova.value ^ last) >> table::entry::size_lg2(entry) != 0) [[unlikely]]
@@ -178,6 +187,7 @@ class Nearby {
 
   private:
     Walker walker_;
+    uint64_t identity_first_, identity_bytes_ = 0;
 };
 
 inline Translation Reader::translate(Iova iova, uint64_t bytes, Access need) noexcept {
