@@ -66,7 +66,8 @@ struct Mapping {
 /// One thread's view of one endpoint. See viommu_xlate.hh for the contract.
 /// Threads: created and destroyed by a control thread while no section is open; everything else by
 /// the one thread that owns it.
-class Reader {
+/// Cost:    it fills cache lines of its own: another thread's Reader may lie beside it
+class alignas(64) Reader {
   public:
     /// In the writer's process.
     /// Errors: the endpoint is not in `table`; the table has no reader slot left.
