@@ -20,9 +20,9 @@ namespace viommu::net::offload {
 inline constexpr uint64_t kFlags = RTE_MBUF_F_TX_OFFLOAD_MASK | RTE_MBUF_F_RX_LRO |
                                    RTE_MBUF_F_RX_L4_CKSUM_MASK;
 
-/// The largest packet that is ever cut or not: what a 16-bit IP length and an Ethernet header with
-/// two VLAN tags can make.
-inline constexpr uint32_t kMaxBytes = 65535 + 14 + 8;
+/// The largest packet, to be cut or not: an Ethernet header with two VLAN tags, and an IPv6 header,
+/// whose 16-bit length is that of what follows it.
+inline constexpr uint32_t kMaxBytes = 14 + 8 + 40 + 65535;
 
 /// Asks for nothing.
 inline bool is_plain(const wire::virtio_net_hdr& header) noexcept {

@@ -138,7 +138,9 @@ int infos_get(rte_eth_dev* eth, rte_eth_dev_info* info) {
     info->min_rx_bufsize = 0;
     info->min_mtu = RTE_ETHER_MIN_MTU;
     info->max_mtu = 65535;
-    info->max_rx_pktlen = info->max_lro_pkt_size = 65535 + RTE_ETHER_HDR_LEN + 2 * RTE_VLAN_HLEN;
+    // lib/net's largest: a whole IPv6 packet behind two VLAN tags.
+    info->max_rx_pktlen = info->max_lro_pkt_size =
+        RTE_ETHER_HDR_LEN + 2 * RTE_VLAN_HLEN + 40 + 65535;
     // What the guest does not take unfinished is finished here.
     info->tx_offload_capa = RTE_ETH_TX_OFFLOAD_MULTI_SEGS | RTE_ETH_TX_OFFLOAD_IPV4_CKSUM |
                             RTE_ETH_TX_OFFLOAD_UDP_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM |

@@ -228,7 +228,7 @@ TEST(OffloadFromGuest, large_packet_for_which_the_pool_does_not_suffice_is_dropp
 TEST(OffloadFromGuest, largest_packet_passes_and_a_larger_one_does_not) {
     Pool pool(127);
     OffloadRig rig(pool, OffloadRig::with(kOffloads));
-    const Shape s{.vlans = 2, .payload = 65535 - 40};
+    const Shape s{.v6 = true, .vlans = 2, .payload = 65535 - 20};
     rig.send(gso(s, 1400), make_packet(s));
     const auto got = rig.taken();
     ASSERT_EQ(got.size(), 1u);
