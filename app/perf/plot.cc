@@ -218,10 +218,21 @@ class Panel {
                     "\n",
                     x + 1, y, bar - 2, y_.from - y, colour(i));
                 whisker(x + bar / 2, p, kInk);
-                out_ += text(x + bar / 2, std::min(y, y_.at(p.high)) - 4, bar_text(p.y),
-                             {bar < 30 ? 10.0 : 11.0, "middle", kInk});
+                label_bar(x + bar / 2, std::min(y, y_.at(p.high)) - 4, bar_text(p.y), bar);
             }
         }
+    }
+
+    /// Upright where it would run into the next bar's.
+    void label_bar(double x, double y, const std::string& label, double bar) {
+        constexpr double kTooNarrow = 22;
+        if (bar >= kTooNarrow) {
+            out_ += text(x, y, label, {bar < 30 ? 10.0 : 11.0, "middle", kInk});
+            return;
+        }
+        x += 3.5;  // half a line's height
+        const auto turned = fmt::format("transform=\"rotate(-90 {:.1f} {:.1f})\"", x, y);
+        out_ += text(x, y, label, {10.0, "start", kInk, turned.c_str()});
     }
 
     void draw_legend(double y) {
